@@ -1,0 +1,3 @@
+"""Push-to-deploy for plain Linux hosts, systemd-native."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,186 @@
+"""Commands, terminal output, exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gitopsd import __doc__ as caption
+from gitopsd import __version__
+from gitopsd.cli.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED
+from gitopsd.config import DEFAULT_PATH
+from gitopsd.errors import BusyError, ConfigError, GitopsdError
+
+_EPILOG = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, 75 busy or try again, 77 refused by a policy, 78 configuration
+
+gitopsd status shows every repo; gitopsd why REPO explains what became of the last push."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+    except ConfigError as error:
+        code = _complain(*error.problems, code=EXIT_CONFIG)
+    except BusyError as error:
+        code = _complain(str(error), code=EXIT_BUSY)
+    except GitopsdError as error:
+        code = _complain(str(error), code=EXIT_FAILED)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _complain(*lines: str, code: int) -> int:
+    for line in lines:
+        print(f"gitopsd: {line}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gitopsd",
+        description=caption,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path(os.environ.get("GITOPSD_CONFIG") or DEFAULT_PATH),
+        help=f"the configuration (default: $GITOPSD_CONFIG, else {DEFAULT_PATH})",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = _add(commands, "serve", _serve, "receive webhooks and start what they ask for")
+    serve.add_argument("--listen", metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: the inherited sockets)")
+
+    check = _add(commands, "check", _check, "show every problem of the configuration, its secrets, remotes and paths")
+    check.add_argument("--offline", action="store_true", help="do not ask the remotes")
+    _add_json(check)
+
+    sync = _add(commands, "sync", _sync, "sync repos now, the same way as a push does")
+    sync.add_argument("repos", metavar="REPO", nargs="*", help="the repos to sync")
+    sync.add_argument("--all", action="store_true", help="sync every repo")
+    sync.add_argument("--no-wait", action="store_true", help="start it and do not wait for the outcome")
+    sync.add_argument("--force", action="store_true", help="run the deploy command although the revision is deployed")
+    _add_json(sync)
+
+    status = _add(commands, "status", _status, "how every repo stands")
+    status.add_argument("repo", metavar="REPO", nargs="?", help="this repo only")
+    _add_json(status)
+
+    history = _add(commands, "history", _history, "the jobs so far, newest first")
+    history.add_argument("repo", metavar="REPO", nargs="?", help="of this repo only")
+    history.add_argument("--limit", metavar="N", type=_positive, default=20, help="at most N jobs (default: 20)")
+    _add_json(history)
+
+    logs = _add(commands, "logs", _logs, "the output of a job")
+    logs.add_argument("target", metavar="REPO|JOB", help="a job's number, or a repo for its newest job")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+
+    why = _add(commands, "why", _why, "what became of the last delivery for a repo, and why")
+    why.add_argument("repo", metavar="REPO")
+    why.add_argument(
+        "revision", metavar="REVISION", nargs="?", help="the last one about this revision (or its beginning)"
+    )
+    _add_json(why)
+
+    run = _add(commands, "run", _run, "sync one repo until none of its jobs is due (what a unit or the daemon starts)")
+    run.add_argument("repo", metavar="REPO")
+
+    _add(commands, "version", _version, "print the version")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError("give a whole number from 1")
+    return int(text)
+
+
+# Each command imports what it needs when it is called: `gitopsd run` starts in half the time that way.
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import serve
+
+    return serve.serve(arguments.config, arguments.listen)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import serve
+
+    return serve.run(arguments.config, arguments.repo)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import check
+
+    return check.check(arguments.config, offline=arguments.offline, as_json=arguments.json)
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import sync
+
+    return sync.sync(
+        arguments.config,
+        arguments.repos,
+        everything=arguments.all,
+        wait=not arguments.no_wait,
+        force=arguments.force,
+        as_json=arguments.json,
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import status
+
+    return status.status(arguments.config, arguments.repo, as_json=arguments.json)
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import status
+
+    return status.history(arguments.config, arguments.repo, limit=arguments.limit, as_json=arguments.json)
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import logs
+
+    return logs.logs(arguments.config, arguments.target, follow=arguments.follow)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import why
+
+    return why.why(arguments.config, arguments.repo, arguments.revision, as_json=arguments.json)
+
+
+def _version(_arguments: argparse.Namespace) -> int:
+    print(f"gitopsd {__version__}")
+    return 0

@@ -1,0 +1,133 @@
+"""`gitopsd check`: everything that would keep a push from being deployed, before the push."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from gitopsd import config as configuration
+from gitopsd import process, systemd
+from gitopsd.cli import terminal
+from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
+from gitopsd.discovery import find_repos
+from gitopsd.errors import ConfigError, GitopsdError, StoreError
+from gitopsd.model import Config, Repo
+from gitopsd.store import Store, path_in
+
+_REMOTE_SEC = 20.0
+_PARALLEL = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `problem` is None where it is well."""
+
+    subject: str
+    problem: str | None = None
+
+
+def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
+    """Look at everything and print what was found."""
+    out = Console(quiet=True) if as_json else terminal.console()
+    waiting: AbstractContextManager[Any] = out.status("asking the remotes") if out.is_terminal else nullcontext()
+    try:
+        with waiting:
+            findings = _look(configuration.load(config_path), offline=offline)
+    except ConfigError as error:
+        findings = [Finding("configuration", problem) for problem in error.problems]
+    bad = [finding for finding in findings if finding.problem]
+    if as_json:
+        terminal.print_json(
+            {"ok": not bad, "findings": [{"subject": each.subject, "problem": each.problem} for each in findings]}
+        )
+    for finding in findings:
+        mark = Text("✗ ", style="bold red") if finding.problem else Text("✓ ", style="green")
+        subject = f"{finding.subject}: " if finding.problem else finding.subject
+        out.print(Text.assemble(mark, terminal.plain(subject), terminal.plain(finding.problem or "")))
+    return EXIT_CONFIG if bad else EXIT_DONE
+
+
+def _look(config: Config, *, offline: bool) -> list[Finding]:
+    found = find_repos(config)
+    findings = [Finding(f"configuration {config.source}: {len(found.repos)} repos")]
+    findings += [Finding("roots", problem) for problem in found.problems]
+    findings += _secrets(config)
+    findings += _places(config)
+    findings += [_path(repo) for repo in found.repos.values()]
+    if not offline:
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            findings += pool.map(_remote, found.repos.values())
+    return findings
+
+
+def _secrets(config: Config) -> Iterator[Finding]:
+    for receiver in config.receivers.values():
+        for name in receiver.secrets:
+            _, problem = systemd.secret(name, os.environ)
+            yield Finding(f"receiver {receiver.name}: secret {name}", problem or None)
+
+
+def _places(config: Config) -> Iterator[Finding]:
+    try:
+        Store(path_in(config.state_dir), time.time).probe()
+        yield Finding(f"store in {config.state_dir}")
+    except StoreError as error:
+        yield Finding("store", str(error))
+    yield _writable(f"runtime_dir {config.runtime_dir}", config.runtime_dir)
+    executable = config.engine.is_file() and os.access(config.engine, os.X_OK)
+    yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
+
+
+def _path(repo: Repo) -> Finding:
+    subject = f"{repo.name}: path {repo.path}"
+    if (repo.path / ".git").exists() or not repo.path.exists():
+        return _writable(subject, repo.path)
+    if not repo.path.is_dir():
+        return Finding(subject, "is not a directory")
+    try:
+        empty = not any(repo.path.iterdir())
+    except OSError as error:
+        return Finding(subject, f"cannot be read: {error.strerror}")
+    return _writable(subject, repo.path) if empty else Finding(subject, "is neither empty nor a git checkout")
+
+
+def _writable(subject: str, path: Path) -> Finding:
+    """Whether `path`, or the nearest directory above it that exists, can be written."""
+    nearest = next(each for each in (path, *path.parents) if each.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(subject)
+    return Finding(subject, f"{nearest} cannot be written by this user" if nearest.is_dir() else f"{nearest} is a file")
+
+
+def _remote(repo: Repo) -> Finding:
+    subject = f"{repo.name}: remote {repo.url} {repo.ref}"
+    environment = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    argv = ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}")
+    return _try(subject, lambda: _ask(argv, environment, repo))
+
+
+def _ask(argv: tuple[str, ...], environment: dict[str, str], repo: Repo) -> str | None:
+    ended, text = process.output_of(argv, environment=environment, timeout_sec=_REMOTE_SEC)
+    if ended.exit_code == 0:
+        return None
+    if ended.timed_out:
+        return f"no answer within {_REMOTE_SEC:g} s"
+    if ended.exit_code == 2:  # noqa: PLR2004 - git ls-remote --exit-code
+        return f"has no branch {repo.ref}"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("fatal:")), lines[-1] if lines else "git ls-remote failed")
+
+
+def _try(subject: str, look: Callable[[], str | None]) -> Finding:
+    try:
+        return Finding(subject, look())
+    except GitopsdError as error:
+        return Finding(subject, str(error))

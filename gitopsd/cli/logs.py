@@ -1,0 +1,81 @@
+"""`gitopsd logs`: the output of a job."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from gitopsd import config as configuration
+from gitopsd import joblog, process
+from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.discovery import find_repo
+from gitopsd.errors import GitopsdError
+from gitopsd.model import Config, Job, JobState
+from gitopsd.store import Store, path_in
+
+_POLL_SEC = 0.1
+_JOURNAL_SEC = 60.0
+
+
+class Tail:
+    """Reads what a log has grown by."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> bytes:
+        """What is new since the last call; nothing while there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                chunk = file.read()
+        except OSError:
+            return b""
+        self._offset += len(chunk)
+        return chunk
+
+
+def logs(config_path: Path, target: str, *, follow: bool) -> int:
+    """Write the output of the job `target`, or of the newest job of the repo `target`, to stdout."""
+    config = configuration.load(config_path)
+    store = Store(path_in(config.state_dir), time.time)
+    job = _find_job(config, store, target)
+    path = joblog.log_path(config.state_dir, job.repo, job.id)
+    if not path.exists() and job.finished_at is not None:
+        return _from_journal(job)
+    tail = Tail(path)
+    while True:
+        # Ended first, then read: what was written in between is read too.
+        current = store.job(job.id) or job
+        ended = current.state not in (JobState.PENDING, JobState.RUNNING)
+        sys.stdout.buffer.write(tail.read())
+        sys.stdout.buffer.flush()
+        if ended or not follow:
+            return EXIT_DONE
+        time.sleep(_POLL_SEC)
+
+
+def _find_job(config: Config, store: Store, target: str) -> Job:
+    """A repo of that name comes before a job of that number."""
+    started = [job for job in store.jobs(target, limit=20) if job.started_at]
+    if started:
+        return started[0]
+    if target.isdigit() and (job := store.job(int(target))):
+        return job
+    if target.isdigit() and target not in config.repos:
+        raise GitopsdError(f"there is no job {target}; gitopsd history lists them")
+    find_repo(config, target)
+    raise GitopsdError(f"no job of {target} has run yet; gitopsd sync {target}")
+
+
+def _from_journal(job: Job) -> int:
+    """What the journal has of a job whose log is gone."""
+    if not shutil.which("journalctl"):
+        raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and there is no journal here")
+    argv = ("journalctl", "--no-pager", "--quiet", "--output=cat", f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}")
+    _, text = process.output_of(argv, environment={"PATH": "/usr/bin:/bin"}, timeout_sec=_JOURNAL_SEC)
+    if not text:
+        raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and the journal has nothing of it")
+    sys.stdout.write(text)
+    return EXIT_DONE

@@ -1,0 +1,50 @@
+"""`gitopsd serve` and `gitopsd run`: what units start."""
+
+import logging
+import signal
+import time
+from pathlib import Path
+
+from gitopsd import config as configuration
+from gitopsd import signals, sync, systemd
+from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
+from gitopsd.discovery import find_repo
+from gitopsd.errors import GitopsdError
+from gitopsd.store import Store, path_in
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: Path, address: str | None) -> int:
+    """Serve on the inherited sockets, else on `address`, until SIGTERM."""
+    from gitopsd import daemon
+
+    systemd.set_up_log()
+    try:
+        sockets = daemon.inherited_sockets()
+        if not sockets and address:
+            sockets = [daemon.open_socket(address)]
+    except GitopsdError as error:
+        _log.error("%s", error)
+        return EXIT_USAGE
+    if not sockets:
+        _log.error("no socket was handed over; start gitopsd.socket, or give --listen HOST:PORT")
+        return EXIT_USAGE
+    try:
+        daemon.Daemon(config_path, sockets).run()
+    finally:
+        for each in sockets:
+            each.close()
+        if address and address.startswith("unix:"):
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+    return EXIT_DONE
+
+
+def run(config_path: Path, repo: str) -> int:
+    """Sync one repo until none of its jobs is due. What became of the jobs is in the store, not in the exit code."""
+    systemd.set_up_log()
+    with signals.caught(signal.SIGTERM, signal.SIGINT) as stop_fd:
+        config = configuration.load(config_path)
+        store = Store(path_in(config.state_dir), time.time)
+        sync.run(config, repo, store, lambda name: find_repo(config, name), stop_fd)
+    return EXIT_DONE

@@ -1,0 +1,146 @@
+"""`gitopsd status` and `gitopsd history`."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitopsd import config as configuration
+from gitopsd import joblog, script
+from gitopsd.cli import terminal
+from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.discovery import find_repo, find_repos
+from gitopsd.model import Config, Job, JobState, Repo
+from gitopsd.store import STATUS_NOTE, Store, path_in
+
+NEVER_SYNCED = "new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How one repo stands. `state` is that of the running job, else of the last one that ended, else `new`."""
+
+    repo: Repo
+    state: str
+    reason: str
+    revision: str | None
+    pending: Job | None
+    running: Job | None
+    last_job: Job | None
+
+
+def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
+    """How every repo stands, and what keeps deliveries out."""
+    config = configuration.load(config_path)
+    store = Store(path_in(config.state_dir), time.time)
+    found = find_repos(config)
+    repos = [find_repo(config, name)] if name else list(found.repos.values())
+    standings = [standing_of(config, store, repo) for repo in repos]
+    problems = [*(store.read_note(STATUS_NOTE) or []), *found.problems]
+    if as_json:
+        terminal.print_json({"repos": [_json(standing) for standing in standings], "problems": problems})
+        return EXIT_DONE
+    out, now = terminal.console(), time.time()
+    if standings:
+        terminal.print_table(
+            out,
+            ("REPO", "STATE", "REVISION", "REF", "WHEN", "REASON"),
+            [
+                (
+                    standing.repo.name,
+                    terminal.state(standing.state),
+                    terminal.short(standing.revision),
+                    standing.repo.ref,
+                    _when(standing, now),
+                    standing.reason,
+                )
+                for standing in standings
+            ],
+        )
+    else:
+        out.print(terminal.plain(f"no repo is configured in {config.source}"))
+    for problem in problems:
+        out.print(terminal.plain(f"! {problem}"), style="bold red")
+    return EXIT_DONE
+
+
+def history(config_path: Path, name: str | None, *, limit: int, as_json: bool) -> int:
+    """The newest jobs, of one repo or of all."""
+    config = configuration.load(config_path)
+    store = Store(path_in(config.state_dir), time.time)
+    jobs = store.jobs(name, limit=limit)
+    if not jobs and name:
+        find_repo(config, name)
+    if as_json:
+        terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
+        return EXIT_DONE
+    now = time.time()
+    terminal.print_table(
+        terminal.console(),
+        ("JOB", "REPO", "TRIGGER", "STATE", "FROM", "TO", "WHEN", "TOOK", "REASON"),
+        [
+            (
+                str(job.id),
+                job.repo,
+                job.trigger,
+                terminal.state(job.state),
+                terminal.short(job.old_revision),
+                terminal.short(job.new_revision),
+                terminal.ago(job.created_at, now),
+                _took(job),
+                job.reason,
+            )
+            for job in jobs
+        ],
+    )
+    return EXIT_DONE
+
+
+def standing_of(config: Config, store: Store, repo: Repo) -> Standing:
+    """How `repo` stands, by the records."""
+    running = store.unfinished(repo.name, JobState.RUNNING)
+    pending = store.unfinished(repo.name, JobState.PENDING)
+    last_job = store.last_job(repo.name)
+    in_place = store.last_job(repo.name, done=True)
+    if running:
+        phase = script.read_report(joblog.report_path(config.state_dir, repo.name, running.id)).phase
+        state, reason = str(JobState.RUNNING), f"job {running.id} is in {phase}"
+    elif last_job:
+        state, reason = str(last_job.state), last_job.reason
+    elif pending:
+        state, reason = str(JobState.PENDING), f"job {pending.id} waits for its turn"
+    else:
+        state, reason = NEVER_SYNCED, f"never synced; gitopsd sync {repo.name}"
+    return Standing(
+        repo=repo,
+        state=state,
+        reason=reason,
+        revision=in_place.new_revision if in_place else None,
+        pending=pending,
+        running=running,
+        last_job=last_job,
+    )
+
+
+def _when(standing: Standing, now: float) -> str:
+    if standing.running:
+        return terminal.ago(standing.running.started_at, now)
+    return terminal.ago(standing.last_job.finished_at if standing.last_job else None, now)
+
+
+def _took(job: Job) -> str:
+    return terminal.duration(job.finished_at - job.started_at) if job.started_at and job.finished_at else "-"
+
+
+def _json(standing: Standing) -> dict[str, Any]:
+    return {
+        "name": standing.repo.name,
+        "ref": standing.repo.ref,
+        "path": str(standing.repo.path),
+        "revision": standing.revision,
+        "state": standing.state,
+        "reason": standing.reason,
+        "pending": standing.pending.id if standing.pending else None,
+        "running": standing.running.id if standing.running else None,
+        "last_job": terminal.job_json(standing.last_job) if standing.last_job else None,
+    }

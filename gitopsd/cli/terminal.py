@@ -1,0 +1,106 @@
+"""Output for people: tables, times, colours only on a terminal."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gitopsd.model import Job, JobState
+
+_STYLES = {
+    JobState.SUCCEEDED: "green",
+    JobState.UNCHANGED: "green",
+    JobState.RUNNING: "cyan",
+    JobState.PENDING: "cyan",
+    JobState.FAILED: "bold red",
+    JobState.REFUSED: "bold yellow",
+    JobState.INTERRUPTED: "yellow",
+}
+_PIPE_COLUMNS = 10_000
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def console() -> Console:
+    """The console on stdout. Into a pipe no line is cut or folded."""
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print aligned columns; the last one takes what is left of the line."""
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        last = heading == headings[-1]
+        table.add_column(heading, no_wrap=not last, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
+    out.print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` for machines."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def plain(text: str) -> Text:
+    """`text` as it is: no markup is read in it, and no control character reaches the terminal."""
+    return Text("".join(char if char.isprintable() or char == "\n" else "�" for char in text.expandtabs()))
+
+
+def state(name: str) -> Text:
+    """A state in its colour."""
+    return Text(name, style=_STYLES.get(JobState(name), "") if name in set(JobState) else "dim")
+
+
+def short(revision: str | None) -> str:
+    """The first ten digits of a revision."""
+    return revision[:10] if revision else "-"
+
+
+def iso(at: float | None) -> str | None:
+    """Epoch seconds as ISO 8601 in UTC, to the millisecond."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock_time(at: float) -> str:
+    """Epoch seconds as the time of day here, to the millisecond."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def ago(at: float | None, now: float) -> str:
+    """How long ago that was, in its largest unit."""
+    return "-" if at is None else f"{duration(max(0.0, now - at), whole=True)} ago"
+
+
+def duration(seconds: float, *, whole: bool = False) -> str:
+    """`1.23 s`, `45 s`, `3 min`, `5 h`, `2 d`."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s" if whole else f"{seconds:.2f} s"
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job as `--json` shows it."""
+    return {
+        "id": job.id,
+        "repo": job.repo,
+        "trigger": job.trigger,
+        "delivery": job.delivery,
+        "state": job.state,
+        "reason": job.reason,
+        "old_revision": job.old_revision,
+        "new_revision": job.new_revision,
+        "attempts": job.attempts,
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "phases": [{"phase": phase.name, "at": iso(phase.at)} for phase in job.phases],
+    }

@@ -1,0 +1,134 @@
+"""`gitopsd why`: what became of the last delivery for a repo, and why."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from gitopsd import config as configuration
+from gitopsd.cli import terminal
+from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.discovery import find_repo
+from gitopsd.model import Decision, Delivery, Job
+from gitopsd.store import STATUS_NOTE, Store, path_in
+
+_LOOK_BACK = 1000
+_LABEL_COLUMNS = 11
+
+
+def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) -> int:
+    """Explain the last delivery (about `revision`) and the newest job (of that revision) of the repo `name`."""
+    config = configuration.load(config_path)
+    store = Store(path_in(config.state_dir), time.time)
+    repo = find_repo(config, name)
+    delivery = _last_delivery(store, name, revision)
+    jobs = _chain(store, _first_job(store, name, revision, delivery))
+    astray = _astray(store, delivery)
+    notes = [*(store.read_note(STATUS_NOTE) or [])]
+    if as_json:
+        terminal.print_json(
+            {
+                "repo": name,
+                "delivery": _delivery_json(delivery) if delivery else None,
+                "jobs": [terminal.job_json(job) for job in jobs],
+                "unmatched": _delivery_json(astray) if astray else None,
+                "problems": notes,
+            }
+        )
+        return EXIT_DONE
+    out, now = terminal.console(), time.time()
+    out.print(Text.assemble((name, "bold"), terminal.plain(f"  follows {repo.ref} of {repo.url} at {repo.path}")))
+    for label, text in _explain(delivery, revision, now):
+        out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
+    for job in jobs:
+        out.print(
+            Text.assemble(
+                (f"  {f'job {job.id}':<{_LABEL_COLUMNS}}", "dim"), terminal.state(job.state), f": {_verdict(job)}"
+            )
+        )
+        for line in _timeline(job):
+            out.print(Text(f"  {'':<{_LABEL_COLUMNS}}{line}", style="dim"))
+    if astray:
+        text = f"newer, and for no repo here: {astray.remote}, {terminal.ago(astray.received_at, now)}: {astray.reason}"
+        out.print(Text.assemble((f"  {'but':<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
+    for note in notes:
+        out.print(terminal.plain(f"! {note}"), style="bold red")
+    return EXIT_DONE
+
+
+def _last_delivery(store: Store, name: str, revision: str | None) -> Delivery | None:
+    deliveries = store.deliveries(name, limit=_LOOK_BACK if revision else 1)
+    return next((each for each in deliveries if each.revision.startswith(revision or "")), None)
+
+
+def _first_job(store: Store, name: str, revision: str | None, delivery: Delivery | None) -> Job | None:
+    """The job of the delivery; where nothing was delivered, the newest one."""
+    if delivery and delivery.jobs:
+        return store.job(delivery.jobs[0])
+    jobs = store.jobs(name, limit=_LOOK_BACK if revision else 1)
+    return next((job for job in jobs if not revision or (job.new_revision or "").startswith(revision)), None)
+
+
+def _chain(store: Store, job: Job | None) -> list[Job]:
+    """`job`, and the jobs that took over from it."""
+    jobs = []
+    while job:
+        jobs.append(job)
+        job = store.successor(job)
+    return jobs
+
+
+def _astray(store: Store, delivery: Delivery | None) -> Delivery | None:
+    """The newest push that matched no repo, if it came after `delivery`: a name that is misspelt looks like that."""
+    astray = next(iter(store.deliveries(None, limit=1)), None)
+    if astray and delivery and astray.received_at < delivery.received_at:
+        return None
+    return astray
+
+
+def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Iterator[tuple[str, str]]:
+    if delivery is None:
+        yield (
+            "delivery",
+            f"none{f' about {revision}' if revision else ''} has come; look at the webhook at its provider",
+        )
+        return
+    what = " ".join(filter(None, (delivery.event, delivery.ref, terminal.short(delivery.revision))))
+    yield "delivery", f"{what}, {terminal.ago(delivery.received_at, now)} ({delivery.receiver}, {delivery.delivery_id})"
+    jobs = f"as job {', '.join(map(str, delivery.jobs))}"
+    yield (
+        "decision",
+        f"{delivery.decision} {jobs if delivery.decision is Decision.ACCEPTED else f': {delivery.reason}'}",
+    )
+
+
+def _verdict(job: Job) -> str:
+    moved = f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}; " if job.new_revision else ""
+    return f"{moved}{job.reason or 'has not ended yet'}"
+
+
+def _timeline(job: Job) -> Iterator[str]:
+    """What happened when, each with the time since the wish was made."""
+    moments = [("queued", job.created_at), ("claimed", job.started_at)]
+    moments += [(phase.name, phase.at) for phase in job.phases]
+    moments += [("finished", job.finished_at)]
+    for label, at in moments:
+        if at is not None:
+            yield f"{terminal.clock_time(at)}  +{at - job.created_at:7.3f} s  {label}"
+
+
+def _delivery_json(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "receiver": delivery.receiver,
+        "delivery": delivery.delivery_id,
+        "event": delivery.event,
+        "remote": delivery.remote,
+        "ref": delivery.ref,
+        "revision": delivery.revision or None,
+        "decision": delivery.decision,
+        "reason": delivery.reason,
+        "received_at": terminal.iso(delivery.received_at),
+        "jobs": list(delivery.jobs),
+    }

@@ -1,0 +1,212 @@
+"""Wires the parts: sockets, signals, READY, STOPPING."""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gitopsd import config as configuration
+from gitopsd import signals, systemd
+from gitopsd.discovery import find_repos
+from gitopsd.dispatcher import Dispatcher
+from gitopsd.errors import ConfigError, GitopsdError, StoreError
+from gitopsd.model import Config, Repo, Secret
+from gitopsd.receiver import Serving, create_app
+from gitopsd.runner import LocalRunner
+from gitopsd.store import STATUS_NOTE, Store, path_in
+from gitopsd.web import WebServer
+
+SOCKET_NAME = "webhook"
+
+_log = logging.getLogger(__name__)
+_TICK_SEC = 1.0
+_BACKLOG = 1024
+
+
+class Daemon:
+    """One `gitopsd serve`, from its first socket to its last answer."""
+
+    def __init__(self, config_path: Path, sockets: list[socket.socket]) -> None:
+        self._config_path = config_path
+        self._sockets = sockets
+        self._notifier = systemd.Notifier(os.environ)
+        self._serving: Serving | None = None
+        self._config_problem = "the configuration is not loaded yet"
+        self._secret_names: set[str] = set()
+        self._runner = LocalRunner(config_path, self._secret_names)
+        self._dispatcher: Dispatcher | None = None
+        app = create_app(
+            lambda: self._serving or self._config_problem,
+            rescan=self._rescan,
+            wake=self._wake,
+            dispatcher_problem=lambda: self._dispatcher.problem() if self._dispatcher else self._config_problem,
+            clock=time.time,
+        )
+        self._web = WebServer(app, sockets, Config.max_body)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+        with signals.caught(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signal_fd:
+            self._load()
+            self._web.start()
+            self._notifier.ready()
+            _log.info("listening on %s", ", ".join(_name_of(each) for each in self._sockets))
+            while self._web.is_alive():
+                self._notifier.status(self._status())
+                caught = self._wait(signal_fd)
+                if signal.SIGTERM in caught or signal.SIGINT in caught:
+                    break
+                if signal.SIGHUP in caught:
+                    self._load()
+            self._stop()
+
+    def _load(self) -> None:
+        """Put the configuration in force, or leave the one in force as it is if the new one is broken."""
+        try:
+            config = configuration.load(self._config_path)
+        except ConfigError as error:
+            self._config_problem = f"the configuration is broken: {error}"
+            for problem in error.problems:
+                _log.error("%s", problem)
+            if self._serving:
+                _log.error("the configuration before it stays in force")
+                self._note(self._serving.store, [f"{self._config_problem}; the one before it stays in force"])
+            else:
+                _log.error("deliveries get 503 until it is mended and reloaded")
+            return
+        if self._serving:
+            config = self._keep_places(config, self._serving.config)
+        self._serving = self._prepare(config)
+        self._web.set_max_body(config.max_body)
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
+            self._dispatcher.start()
+        self._dispatcher.wake()
+        _log.info("configuration %s: %d repos", config.source, len(self._serving.repos))
+
+    def _prepare(self, config: Config) -> Serving:
+        found = find_repos(config)
+        secrets, closed = _read_secrets(config)
+        # The name of a secret that was taken out of the configuration stays: its variable is in our environment yet.
+        self._secret_names.update(name for receiver in config.receivers.values() for name in receiver.secrets)
+        store = self._serving.store if self._serving else Store(path_in(config.state_dir), time.time)
+        lines = [f"receiver '{name}' is closed: {why}" for name, why in closed.items()]
+        for line in (*lines, *found.problems):
+            _log.warning("%s", line)
+        self._note(store, lines)
+        return Serving(config=config, store=store, repos=found.repos, secrets=secrets, closed=closed)
+
+    def _note(self, store: Store, lines: list[str]) -> None:
+        try:
+            store.write_note(STATUS_NOTE, lines)
+        except StoreError as error:
+            _log.error("%s", error)
+
+    def _keep_places(self, config: Config, before: Config) -> Config:
+        if (config.state_dir, config.runtime_dir) != (before.state_dir, before.runtime_dir):
+            _log.warning("state_dir and runtime_dir change with the next start only")
+        return replace(config, state_dir=before.state_dir, runtime_dir=before.runtime_dir)
+
+    def _config(self) -> Config | None:
+        return self._serving.config if self._serving else None
+
+    def _wake(self) -> None:
+        if self._dispatcher:
+            self._dispatcher.wake()
+
+    def _rescan(self) -> Mapping[str, Repo]:
+        """Look for checkouts that were opted in since; they stay known."""
+        if self._serving is None:
+            return {}
+        self._serving = replace(self._serving, repos=find_repos(self._serving.config).repos)
+        return self._serving.repos
+
+    def _status(self) -> str:
+        problem = self._config_problem if self._serving is None else self._dispatcher and self._dispatcher.problem()
+        if problem:
+            return problem
+        running = self._runner.running()
+        return f"syncing {', '.join(running)}" if running else "waiting for deliveries"
+
+    def _wait(self, signal_fd: int) -> bytes:
+        ready, _, _ = select.select([signal_fd], [], [], _TICK_SEC)
+        return os.read(signal_fd, 64) if ready else b""
+
+    def _stop(self) -> None:
+        self._notifier.stopping()
+        _log.info("stopping")
+        self._web.stop()
+        config = self._config()
+        if self._dispatcher and config:
+            self._dispatcher.stop(config.stop_timeout_sec)
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """The sockets that systemd handed over for webhooks: those of that name, else all. Raises GitopsdError."""
+    try:
+        found = systemd.listen_sockets(os.environ)
+    except OSError as error:
+        raise GitopsdError(f"LISTEN_FDS: a descriptor handed over is no socket: {error.strerror}") from error
+    return found.get(SOCKET_NAME) or [each for sockets in found.values() for each in sockets]
+
+
+def open_socket(address: str) -> socket.socket:
+    """A listening socket at `HOST:PORT` or `unix:PATH`. Raises GitopsdError."""
+    try:
+        if address.startswith("unix:"):
+            return _open_unix_socket(Path(address.removeprefix("unix:")))
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise GitopsdError(f"--listen {address}: give HOST:PORT or unix:PATH")
+        family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        return socket.create_server((place[0], place[1]), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise GitopsdError(f"--listen {address}: {error.strerror or error}") from error
+
+
+def _open_unix_socket(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
+            path.unlink()  # a daemon that was killed left it behind
+    listener.bind(str(path))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _read_secrets(config: Config) -> tuple[dict[str, tuple[Secret, ...]], dict[str, str]]:
+    """The secrets of each receiver that are there, and why each receiver that has none is closed."""
+    secrets: dict[str, tuple[Secret, ...]] = {}
+    closed = {}
+    for receiver in config.receivers.values():
+        read = [systemd.secret(name, os.environ) for name in receiver.secrets]
+        usable = tuple(secret for secret, _ in read if secret)
+        missing = "; ".join(problem for _, problem in read if problem)
+        if usable:
+            secrets[receiver.name] = usable
+            if missing:
+                _log.warning("receiver '%s': %s", receiver.name, missing)
+        else:
+            closed[receiver.name] = missing
+    return secrets, closed
+
+
+def _name_of(listener: socket.socket) -> str:
+    address = listener.getsockname()
+    return f"unix:{address}" if isinstance(address, str) else f"{address[0]}:{address[1]}"

@@ -1,0 +1,145 @@
+"""Pending and due jobs → runner; level-triggered."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gitopsd import lock
+from gitopsd.errors import GitopsdError
+from gitopsd.model import Config
+from gitopsd.store import Store
+
+_log = logging.getLogger(__name__)
+_RESCAN_SEC = 5.0
+_HOLD_OFF_SEC = 2.0
+_PRUNE_SEC = 3600.0
+
+
+class Runner(Protocol):
+    """Starts the sync of a repo and tells when it has ended."""
+
+    def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
+        """Start it; `on_end` gets the repo and the exit code, on any thread."""
+
+    def running(self) -> list[str]:
+        """The repos whose sync was started here and has not ended."""
+
+    def stop(self) -> None:
+        """Tell every sync that was started here to end."""
+
+
+class Dispatcher:
+    """Looks at the records and starts what is missing, over and over; a wake-up only makes the next look come sooner.
+
+    So a wake-up that is lost, a sync that found the lock taken, or a crash costs a moment and never a deploy.
+    """
+
+    def __init__(
+        self, config: Callable[[], Config | None], store: Store, runner: Runner, clock: Callable[[], float]
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._runner = runner
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._held_off: dict[str, float] = {}
+        self._pruned_at = 0.0
+        self._problem = ""
+        self._looked_at = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def stop(self, timeout_sec: float) -> None:
+        """Start nothing more, give what runs `timeout_sec` seconds, and then tell it to end.
+
+        What does not get its turn stays pending in the store, for the next start.
+        """
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+        self._wait_until_idle(timeout_sec)
+        if left := self._runner.running():
+            _log.warning("still running after stop_timeout, ended and queued again: %s", ", ".join(left))
+            self._runner.stop()
+            self._wait_until_idle(2 * _RESCAN_SEC)
+
+    def problem(self) -> str:
+        """Why no job is started now; "" while all is well."""
+        if not self._thread.is_alive():
+            return "the dispatcher has stopped"
+        if time.monotonic() - self._looked_at > 3 * _RESCAN_SEC:
+            return "the dispatcher hangs"
+        return self._problem
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self._look()
+                self._problem = ""
+            except GitopsdError as error:
+                if str(error) != self._problem:
+                    _log.error("%s", error)
+                self._problem = str(error)
+            except Exception as error:  # noqa: BLE001 - the next look may go well; without one nothing is deployed
+                self._problem = f"the dispatcher met a fault: {error!r}"
+                _log.error("%s; it goes on", self._problem)
+            self._looked_at = time.monotonic()
+            self._wake.wait(self._pause_sec())
+
+    def _look(self) -> None:
+        config = self._config()
+        if config is None:
+            return
+        for repo in self._startable(config):
+            if len(self._runner.running()) >= config.max_parallel or self._stopping.is_set():
+                return
+            self._runner.start(repo, self._ended)
+        if self._clock() - self._pruned_at > _PRUNE_SEC:
+            self._pruned_at = self._clock()
+            self._store.prune(config.keep)
+
+    def _startable(self, config: Config) -> list[str]:
+        """The repos that a sync must be started for: a due job waits, or one runs that nobody is working on."""
+        running = set(self._runner.running())
+        wanted = dict.fromkeys([*(job.repo for job in self._store.running()), *self._store.due()])
+        now = time.monotonic()
+        for repo in [repo for repo, until in self._held_off.items() if until <= now]:
+            del self._held_off[repo]
+        return [
+            repo
+            for repo in wanted
+            if repo not in running and repo not in self._held_off and lock.is_free(config.runtime_dir, repo)
+        ]
+
+    def _ended(self, repo: str, exit_code: int) -> None:
+        if exit_code != 0:
+            # It could not even try (busy, store not writable, configuration broken): not at once again.
+            self._held_off[repo] = time.monotonic() + _HOLD_OFF_SEC
+        self._wake.set()
+
+    def _pause_sec(self) -> float:
+        try:
+            due_at = self._store.next_due_at()
+        except GitopsdError:
+            return _RESCAN_SEC
+        pause_sec = _RESCAN_SEC if due_at is None else min(_RESCAN_SEC, max(0.0, due_at - self._clock()))
+        held_off_sec = (max(0.0, until - time.monotonic()) for until in list(self._held_off.values()))
+        return min([pause_sec, *held_off_sec])
+
+    def _wait_until_idle(self, timeout_sec: float) -> None:
+        deadline = time.monotonic() + timeout_sec
+        while self._runner.running() and time.monotonic() < deadline:
+            self._wake.clear()
+            if self._runner.running():
+                self._wake.wait(min(_RESCAN_SEC, deadline - time.monotonic()))

@@ -1,0 +1,1 @@
+../scripts/gitops_sync.sh

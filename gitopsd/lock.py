@@ -1,0 +1,61 @@
+"""Hold one repo's lock."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gitopsd.errors import BusyError, GitopsdError
+
+
+@contextmanager
+def hold(runtime_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[int]:
+    """Hold the lock of `repo` for the block; gives the descriptor that holds it.
+
+    A child that inherits the descriptor holds the lock too: it is free only when the last of them has ended, so a
+    sync that was killed cannot be overtaken while its engine still writes.
+
+    Raises BusyError if it is not free within `patience_sec` seconds, GitopsdError if the directory cannot be used.
+    """
+    path = _lock_path(runtime_dir, repo)
+    lock = FileLock(path, timeout=patience_sec)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(poll_interval=0.02)
+    except Timeout as error:
+        raise BusyError(f"another sync of {repo} is running (it holds {path})") from error
+    except OSError as error:
+        raise GitopsdError(f"lock {path}: {error.strerror}; is runtime_dir writable?") from error
+    try:
+        yield _descriptor(path)
+    finally:
+        lock.release()
+
+
+def is_free(runtime_dir: Path, repo: str) -> bool:
+    """Whether nobody holds the lock of `repo` in this moment."""
+    try:
+        with hold(runtime_dir, repo):
+            return True
+    except BusyError:
+        return False
+
+
+def _lock_path(runtime_dir: Path, repo: str) -> Path:
+    return runtime_dir / "locks" / f"{repo}.lock"
+
+
+def _descriptor(path: Path) -> int:
+    """The descriptor that filelock just opened for `path`; it has no public name for it."""
+    wanted = path.stat()
+    for entry in Path("/proc/self/fd").iterdir():
+        fd = int(entry.name)
+        try:
+            found = os.fstat(fd)
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return fd
+    raise GitopsdError(f"lock {path}: its file was removed while it was taken; try again")

@@ -1,0 +1,216 @@
+"""The values that cross borders: frozen, without behaviour."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Trigger(StrEnum):
+    """Why a job exists."""
+
+    WEBHOOK = "webhook"
+    MANUAL = "manual"
+
+
+class JobState(StrEnum):
+    """Where a job stands. All but the first two are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"
+
+
+class Decision(StrEnum):
+    """What became of an authentic delivery."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A webhook secret. It has no repr, so that no log, error or `--json` output shows it by accident."""
+
+    name: str
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HmacScheme:
+    """A signature in `header`: `prefix`, then the lower-case hex HMAC of the raw body."""
+
+    header: str
+    prefix: str
+    algorithm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefUpdate:
+    """One ref that a push moved. `revision` is None where the ref was deleted."""
+
+    ref: str
+    revision: str | None
+    forced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteName:
+    """What a delivery calls its repository: a hint to find ours, never something to fetch from."""
+
+    full_name: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What a delivery says. `updates` is empty for every event but a push."""
+
+    kind: str
+    remote: RemoteName | None = None
+    updates: tuple[RefUpdate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """One configured endpoint. `secrets` are names."""
+
+    name: str
+    provider: str
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """When a failed job is tried again. Seconds; `tries` counts the first attempt too."""
+
+    tries: int = 5
+    delay_sec: float = 30.0
+    max_delay_sec: float = 1800.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """How much history stays: deliveries altogether, jobs and job logs a repo, bytes a log."""
+
+    deliveries: int = 20000
+    jobs: int = 1000
+    logs: int = 50
+    log_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """One managed checkout. `deploy` is an argv; an `opted_in_by_file` one needs a `.gitops` file at its top."""
+
+    name: str
+    url: str
+    ref: str
+    path: Path
+    strategy: str = "in-place"
+    deploy: tuple[str, ...] = ()
+    timeout_sec: float = 600.0
+    opted_in_by_file: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The whole configuration. Sizes in bytes, times in seconds, `engine` an executable."""
+
+    source: Path
+    state_dir: Path
+    runtime_dir: Path
+    engine: Path
+    runner: str = "auto"
+    max_parallel: int = 2
+    max_body: int = 25 * 1024 * 1024
+    stop_timeout_sec: float = 30.0
+    receivers: dict[str, Receiver] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
+    repos: dict[str, Repo] = field(default_factory=dict)
+    retry: Retry = field(default_factory=Retry)
+    keep: Keep = field(default_factory=Keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """One repo that an event is about: `reason` is None where the event asks for a sync, else why it does not."""
+
+    repo: str
+    ref: str
+    revision: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One authentic POST, as the store keeps it. `jobs` are the ids of the jobs it asked for. Times: epoch seconds."""
+
+    receiver: str
+    delivery_id: str
+    event: str
+    remote: str
+    ref: str
+    revision: str
+    decision: Decision
+    reason: str
+    received_at: float
+    jobs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A phase of a sync and when it began, in epoch seconds."""
+
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One wish to sync a repo, and what became of it. Times: epoch seconds.
+
+    `revision` is what the trigger believes the tip to be, a hint only; `retry_of` is the job that this one tries again.
+    """
+
+    id: int
+    repo: str
+    trigger: Trigger
+    state: JobState
+    reason: str
+    attempts: int
+    due_at: float
+    created_at: float
+    delivery: str | None = None
+    ref: str | None = None
+    revision: str | None = None
+    force: bool = False
+    retry_of: int | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    old_revision: str | None = None
+    new_revision: str | None = None
+    exit_code: int | None = None
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a sync ended. `exit_code` is the engine's, or None where it did not end by itself.
+
+    `retry` asks for another attempt; `keep_trying` for as many as it takes, as the cause will pass by itself.
+    """
+
+    state: JobState
+    reason: str
+    exit_code: int | None
+    old_revision: str | None = None
+    new_revision: str | None = None
+    phases: tuple[Phase, ...] = ()
+    retry: bool = False
+    keep_trying: bool = False

@@ -1,0 +1,157 @@
+"""Run one command: argv, environment, time limit, process group."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gitopsd.errors import GitopsdError
+
+GRACE_SEC = 5.0
+"""How long a command that is told to end may take to clean up before it is killed."""
+
+_CHUNK_BYTES = 64 * 1024
+_LAST_WORDS_CHUNKS = 16
+
+Child = subprocess.Popen[bytes]
+NOWHERE = subprocess.DEVNULL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended: by itself with `exit_code`, or by the signal named in `signal_name`.
+
+    `timed_out` or `stopped` says that it was told to end, whatever it then made of it.
+    """
+
+    exit_code: int | None = None
+    signal_name: str | None = None
+    timed_out: bool = False
+    stopped: bool = False
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    timeout_sec: float,
+    on_output: Callable[[bytes], None],
+    keep_fds: Sequence[int] = (),
+    stop_fd: int | None = None,
+) -> Ended:
+    """Run `argv` in a process group of its own until it ends, and its whole group with it.
+
+    `on_output` gets what the group writes to stdout and stderr, as it comes. `keep_fds` stay open in the command. The
+    group is told to end after `timeout_sec` seconds, or once `stop_fd` is readable, and killed GRACE_SEC later.
+
+    Raises GitopsdError if the command cannot be started.
+    """
+    child = start(argv, environment=environment, output=subprocess.PIPE, keep_fds=keep_fds)
+    assert child.stdout is not None  # noqa: S101 - a pipe was asked for
+    pid_fd = os.pidfd_open(child.pid)
+    os.set_blocking(child.stdout.fileno(), False)
+    with child.stdout as output, selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ, "output")
+        selector.register(pid_fd, selectors.EVENT_READ, "ended")
+        if stop_fd is not None:
+            selector.register(stop_fd, selectors.EVENT_READ, "stop")
+        told_to_end = None
+        try:
+            told_to_end = _follow(child, selector, timeout_sec, on_output)
+        finally:
+            # Nothing of the group may outlive the run. Kill before wait: while the leader is a zombie its number
+            # cannot go to a stranger.
+            _signal_group(child, signal.SIGKILL)
+            code = child.wait()
+            os.close(pid_fd)
+        for _ in range(_LAST_WORDS_CHUNKS):
+            if not _hand_on(output.fileno(), on_output):
+                break
+    return Ended(
+        exit_code=code if code >= 0 else None,
+        signal_name=_signal_name(-code) if code < 0 else None,
+        timed_out=told_to_end == "timeout",
+        stopped=told_to_end == "stop",
+    )
+
+
+def start(
+    argv: Sequence[str], *, environment: Mapping[str, str], output: int | None = None, keep_fds: Sequence[int] = ()
+) -> Child:
+    """Start `argv` in a process group of its own and do not wait. `output` as in subprocess; None: where ours goes.
+
+    Raises GitopsdError if the command cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            pass_fds=keep_fds,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GitopsdError(f"{argv[0]}: cannot be started: {error.strerror}") from error
+
+
+def output_of(argv: Sequence[str], *, environment: Mapping[str, str], timeout_sec: float) -> tuple[Ended, str]:
+    """Run `argv`; how it ended, and what it wrote (stdout and stderr, undecodable bytes replaced).
+
+    Raises GitopsdError if the command cannot be started.
+    """
+    chunks: list[bytes] = []
+    ended = run(argv, environment=environment, timeout_sec=timeout_sec, on_output=chunks.append)
+    return ended, b"".join(chunks).decode("utf-8", "replace")
+
+
+def _follow(
+    child: Child, selector: selectors.BaseSelector, timeout_sec: float, on_output: Callable[[bytes], None]
+) -> str | None:
+    """Hand on output until the child has ended or has had its time; says why it was told to end, if it was."""
+    told_to_end = None
+    deadline = time.monotonic() + timeout_sec
+    while True:
+        ready = {key.data: key for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+        if "output" in ready and not _hand_on(ready["output"].fd, on_output):
+            selector.unregister(ready["output"].fileobj)
+        if "ended" in ready:
+            # And not the end of the pipe: a process that the command left behind may hold that open for ever.
+            return told_to_end
+        late = time.monotonic() >= deadline
+        if late and told_to_end:
+            return told_to_end
+        if "stop" in ready:
+            selector.unregister(ready["stop"].fileobj)
+        if (late or "stop" in ready) and not told_to_end:
+            told_to_end = "timeout" if late else "stop"
+            _signal_group(child, signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_SEC
+
+
+def _hand_on(fd: int, on_output: Callable[[bytes], None]) -> bool:
+    """Hand on one chunk, if there is one now. False at the end of the pipe."""
+    try:
+        chunk = os.read(fd, _CHUNK_BYTES)
+    except BlockingIOError:
+        return True
+    if chunk:
+        on_output(chunk)
+    return bool(chunk)
+
+
+def _signal_group(leader: Child, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

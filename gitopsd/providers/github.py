@@ -1,0 +1,50 @@
+"""GitHub and GitHub Enterprise Server.
+
+Source: docs.github.com, "Webhook events and payloads" and "Validating webhook deliveries".
+"""
+
+import re
+
+from gitopsd.errors import PayloadError
+from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.payload import Payload, get_flag, get_object, get_text
+from gitopsd.providers.provider import Headers, Provider
+
+_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_URL_KEYS = ("clone_url", "ssh_url", "git_url", "html_url")
+
+
+def parse(headers: Headers, payload: Payload) -> Event:
+    """The Event of a delivery. Raises PayloadError if it is not what GitHub sends."""
+    kind = headers.get("X-GITHUB-EVENT", "")
+    if not _EVENT_NAME.fullmatch(kind):
+        raise PayloadError("header X-GitHub-Event is missing or not an event name")
+    if kind != "push":
+        # A ping of an organisation's hook and many other events have no repository, and none is needed to ignore them.
+        return Event(kind=kind, remote=_remote(payload) if payload.get("repository") else None)
+    return Event(kind=kind, remote=_remote(payload), updates=(_update(payload),))
+
+
+def _remote(payload: Payload) -> RemoteName:
+    repository = get_object(payload, "repository")
+    urls = (get_text(repository, key, "") for key in _URL_KEYS)
+    return RemoteName(full_name=get_text(repository, "full_name"), urls=tuple(url for url in urls if url))
+
+
+def _update(payload: Payload) -> RefUpdate:
+    ref, after = get_text(payload, "ref"), get_text(payload, "after")
+    if not ref.startswith("refs/"):
+        raise PayloadError("'ref' is not a full ref")
+    if not _REVISION.fullmatch(after):
+        raise PayloadError("'after' is not a revision")
+    deleted = get_flag(payload, "deleted") or not after.strip("0")
+    return RefUpdate(ref=ref, revision=None if deleted else after, forced=get_flag(payload, "forced"))
+
+
+PROVIDER = Provider(
+    name="github",
+    scheme=HmacScheme(header="X-HUB-SIGNATURE-256", prefix="sha256=", algorithm="sha256"),
+    delivery_header="X-GITHUB-DELIVERY",
+    parse=parse,
+)

@@ -1,0 +1,222 @@
+"""Webhooks in, 202 out; owns the status codes."""
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+
+from gitopsd import payload, routing, signatures
+from gitopsd.errors import PayloadError, SignatureError, StoreError
+from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
+from gitopsd.providers import PROVIDERS, Provider
+from gitopsd.store import Store
+
+DEFAULT_RECEIVER = "default"
+RETRY_AFTER_SEC = 30
+
+_log = logging.getLogger(__name__)
+_MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
+_DELIVERY_ID = re.compile(r"[!-~]{1,200}")
+_UNKNOWN = Receiver(name="(unknown)", provider="github", secrets=())
+_PROBE_SEC = 1.0
+_REJECTED_LOG_SEC = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What requests are answered by; a reload puts a new one in its place. `closed`: receiver → why it is closed."""
+
+    config: Config
+    store: Store
+    repos: Mapping[str, Repo]
+    secrets: Mapping[str, tuple[Secret, ...]]
+    closed: Mapping[str, str]
+
+
+def create_app(
+    serving: Callable[[], Serving | str],
+    *,
+    rescan: Callable[[], Mapping[str, Repo]],
+    wake: Callable[[], None],
+    dispatcher_problem: Callable[[], str],
+    clock: Callable[[], float],
+) -> falcon.App[Any, Any]:
+    """The WSGI application.
+
+    `serving` gives what is in force, or a line on why nothing is; `rescan` looks for new checkouts below the roots;
+    `wake` tells the dispatcher of a new job; `dispatcher_problem` says what keeps it from working, or "".
+    """
+    app = falcon.App()
+    webhook = _Webhook(serving, rescan, wake, clock)
+    app.add_route("/api/webhook/gitops", webhook)
+    app.add_route("/hook/{receiver}", webhook)
+    app.add_route("/healthz", _Health())
+    app.add_route("/readyz", _Readiness(serving, dispatcher_problem))
+    app.add_error_handler(Exception, _internal_error)
+    return app
+
+
+class _Webhook:
+    def __init__(
+        self,
+        serving: Callable[[], Serving | str],
+        rescan: Callable[[], Mapping[str, Repo]],
+        wake: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._serving = serving
+        self._rescan = rescan
+        self._wake = wake
+        self._clock = clock
+        self._rejections = _Rejections()
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER) -> None:
+        """Cap → read → verify raw bytes → parse → match → commit → answer."""
+        serving = self._serving()
+        if isinstance(serving, str):
+            _unavailable(resp, "the configuration is broken")
+            return
+        try:
+            delivery, matches = self._receive(serving, receiver, req)
+        except SignatureError as error:
+            self._rejections.log(receiver if receiver in serving.config.receivers else _UNKNOWN.name, str(error))
+            _answer(resp, falcon.HTTP_401, error="unauthorized")
+        except PayloadError as error:
+            _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error)
+            _answer(resp, falcon.HTTP_400, error=str(error))
+        except StoreError as error:
+            _log.error("receiver '%s': a delivery was turned away: %s", receiver, error)
+            _unavailable(resp, "the store cannot be written")
+        else:
+            self._reply(resp, delivery, matches)
+
+    def _receive(self, serving: Serving, name: str, req: falcon.Request) -> tuple[Delivery, tuple[Match, ...]]:
+        media_type = (req.content_type or "").partition(";")[0].strip().lower()
+        if media_type not in _MEDIA_TYPES:
+            raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(_MEDIA_TYPES)}")
+        if (req.content_length or 0) > serving.config.max_body:
+            raise falcon.HTTPError(falcon.HTTP_413, description=f"at most {serving.config.max_body} bytes")
+        body = req.bounded_stream.read()
+        receiver = serving.config.receivers.get(name, _UNKNOWN)
+        provider = PROVIDERS[receiver.provider]
+        signatures.verify(provider.scheme, req.headers, body, serving.secrets.get(receiver.name, ()))
+        event = provider.parse(req.headers, payload.decode(body, media_type))
+        return self._record(serving, receiver, event, _delivery_id(provider, req.headers, body))
+
+    def _record(
+        self, serving: Serving, receiver: Receiver, event: Event, delivery_id: str
+    ) -> tuple[Delivery, tuple[Match, ...]]:
+        matches, reason = routing.route(event, serving.repos.values())
+        if event.updates and not matches and serving.config.roots:
+            matches, reason = routing.route(event, self._rescan().values())
+        about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
+        update = event.updates[0] if event.updates else None
+        delivery = Delivery(
+            receiver=receiver.name,
+            delivery_id=delivery_id,
+            event=event.kind,
+            remote=event.remote.full_name if event.remote else "",
+            ref=about.ref if about else update.ref if update else "",
+            revision=(about.revision if about else update.revision if update else "") or "",
+            decision=Decision.IGNORED if reason else Decision.ACCEPTED,
+            reason=reason,
+            received_at=self._clock(),
+        )
+        return serving.store.accept(delivery, matches), matches
+
+    def _reply(self, resp: falcon.Response, delivery: Delivery, matches: tuple[Match, ...]) -> None:
+        what = " ".join(filter(None, (delivery.event, delivery.remote, delivery.ref, delivery.revision[:12])))
+        if delivery.decision is not Decision.ACCEPTED:
+            _log.info("delivery %s (%s): %s: %s", delivery.delivery_id, what, delivery.decision, delivery.reason)
+            _answer(resp, falcon.HTTP_200, delivery=delivery.delivery_id, reason=delivery.reason)
+            return
+        self._wake()
+        wanted = (match.repo for match in matches if match.reason is None)
+        jobs = [{"id": job, "repo": repo} for job, repo in zip(delivery.jobs, wanted, strict=True)]
+        names = ", ".join(f"job {job['id']} of {job['repo']}" for job in jobs)
+        _log.info("delivery %s (%s): accepted as %s", delivery.delivery_id, what, names)
+        _answer(resp, falcon.HTTP_202, delivery=delivery.delivery_id, jobs=jobs)
+
+
+class _Rejections:
+    """Says what is refused, but a flood of it only in sums."""
+
+    def __init__(self) -> None:
+        self._unsaid: dict[tuple[str, str], int] = {}
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def log(self, receiver: str, reason: str) -> None:
+        key, now = (receiver, reason), time.monotonic()
+        if now - self._said_at.get(key, -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC:
+            self._unsaid[key] = self._unsaid.get(key, 0) + 1
+            return
+        more = f" ({unsaid} more like it before)" if (unsaid := self._unsaid.pop(key, 0)) else ""
+        self._said_at[key] = now
+        _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more)
+
+
+class _Health:
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """The process answers."""
+        _answer(resp, falcon.HTTP_200, status="ok")
+
+
+class _Readiness:
+    def __init__(self, serving: Callable[[], Serving | str], dispatcher_problem: Callable[[], str]) -> None:
+        self._serving = serving
+        self._dispatcher_problem = dispatcher_problem
+        self._probed_at = -_PROBE_SEC
+        self._store_problem = ""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Config valid, every receiver open, store writable, dispatcher alive; else 503 and the reasons."""
+        serving = self._serving()
+        if isinstance(serving, str):
+            _unavailable(resp, serving)
+            return
+        closed = [f"receiver '{name}' is closed: {why}" for name, why in serving.closed.items()]
+        problems = [*closed, self._probe(serving.store), self._dispatcher_problem()]
+        if problem := "; ".join(dict.fromkeys(filter(None, problems))):
+            _unavailable(resp, problem)
+        else:
+            _answer(resp, falcon.HTTP_200, status="ready")
+
+    def _probe(self, store: Store) -> str:
+        # Anybody may ask, and each probe is a write: once a second is enough.
+        if time.monotonic() - self._probed_at >= _PROBE_SEC:
+            self._probed_at = time.monotonic()
+            try:
+                store.probe()
+                self._store_problem = ""
+            except StoreError as error:
+                self._store_problem = str(error)
+        return self._store_problem
+
+
+def _delivery_id(provider: Provider, headers: Mapping[str, str], body: bytes) -> str:
+    given = headers.get(provider.delivery_header, "")
+    return given if _DELIVERY_ID.fullmatch(given) else f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _answer(resp: falcon.Response, http_status: str, **media: object) -> None:
+    resp.status = http_status
+    resp.media = media
+
+
+def _unavailable(resp: falcon.Response, reason: str) -> None:
+    _answer(resp, falcon.HTTP_503, error=reason)
+    resp.set_header("Retry-After", str(RETRY_AFTER_SEC))
+
+
+def _internal_error(_req: falcon.Request, resp: falcon.Response, error: Exception, _params: object) -> None:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+    _log.error("a request met a fault in gitopsd: %r at %s", error, where)
+    _answer(resp, falcon.HTTP_500, error="internal error")

@@ -1,0 +1,47 @@
+"""Start a repo's sync: a child process."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Set
+from pathlib import Path
+
+from gitopsd import process, systemd
+
+
+class LocalRunner:
+    """Runs `gitopsd run REPO` as a child in a process group of its own, so that it outlives a daemon that is killed."""
+
+    def __init__(self, config_path: Path, secrets: Set[str], *, quiet: bool = False) -> None:
+        """`secrets`: names that no child may find in its environment. `quiet`: the child's output goes nowhere."""
+        self._config_path = config_path
+        self._quiet = quiet
+        self._environment = systemd.child_environment(os.environ, frozenset(secrets))
+        # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
+        self._environment.pop("CREDENTIALS_DIRECTORY", None)
+        self._children: dict[str, process.Child] = {}
+
+    def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
+        """Start a sync of `repo`; `on_end` gets its name and the exit code, on a thread of its own.
+
+        Raises GitopsdError if no process can be started.
+        """
+        argv = (sys.executable, "-m", "gitopsd", "--config", str(self._config_path), "run", repo)
+        child = process.start(argv, environment=self._environment, output=process.NOWHERE if self._quiet else None)
+        self._children[repo] = child
+
+        def wait() -> None:
+            code = child.wait()
+            del self._children[repo]
+            on_end(repo, code)
+
+        threading.Thread(target=wait, name=f"sync-{repo}", daemon=True).start()
+
+    def running(self) -> list[str]:
+        """The repos whose sync runs as a child of this process."""
+        return list(self._children)
+
+    def stop(self) -> None:
+        """Tell every child to end; it ends its engine and records that it was interrupted."""
+        for child in list(self._children.values()):
+            child.terminate()

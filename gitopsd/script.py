@@ -1,0 +1,157 @@
+"""Run the engine under its contract → Outcome. The contract: docs/engine.md."""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gitopsd import process, systemd
+from gitopsd.errors import GitopsdError
+from gitopsd.model import Config, Job, JobState, Outcome, Phase, Repo
+
+EXIT_TRY_AGAIN = 75
+EXIT_REFUSED = 77
+EXIT_CONFIG = 78
+
+_REASON_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the engine has written to its output file so far."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+
+    @property
+    def phase(self) -> str:
+        """The phase it is in, or was in last."""
+        return self.phases[-1].name if self.phases else "start"
+
+
+def run(
+    config: Config,
+    repo: Repo,
+    job: Job,
+    *,
+    output_path: Path,
+    on_output: Callable[[bytes], None],
+    lock_fd: int,
+    stop_fd: int | None,
+) -> Outcome:
+    """Sync `repo` once. `output_path` is the file for the engine's `key=value` lines; `stop_fd` readable ends it."""
+    environment = engine_environment(config, repo, job, output_path) | {"GITOPSD_LOCK_FD": str(lock_fd)}
+    try:
+        output_path.unlink(missing_ok=True)
+        ended = process.run(
+            (str(config.engine), repo.name),
+            environment=environment,
+            timeout_sec=repo.timeout_sec,
+            on_output=on_output,
+            keep_fds=(lock_fd,),
+            stop_fd=stop_fd,
+        )
+    except GitopsdError as error:
+        return Outcome(state=JobState.FAILED, reason=f"engine {error}", exit_code=EXIT_CONFIG)
+    except OSError as error:
+        reason = f"{output_path}: cannot be written: {error.strerror}"
+        return Outcome(state=JobState.FAILED, reason=reason, exit_code=EXIT_TRY_AGAIN, retry=True, keep_trying=True)
+    return _outcome(repo, ended, read_report(output_path))
+
+
+def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) -> dict[str, str]:
+    """What the engine is told: the operator's environment without the secrets of receivers, and the contract's keys."""
+    secrets = frozenset(name for receiver in config.receivers.values() for name in receiver.secrets)
+    inherited = systemd.child_environment(os.environ, secrets)
+    told = {
+        "GITOPSD_URL": repo.url,
+        "GITOPSD_REF": repo.ref,
+        "GITOPSD_PATH": str(repo.path),
+        "GITOPSD_STRATEGY": repo.strategy,
+        "GITOPSD_DEPLOY": shlex.join(repo.deploy),
+        "GITOPSD_STATE_DIR": str(config.state_dir),
+        "GITOPSD_OUTPUT": str(output_path),
+        "GITOPSD_FORCE": "yes" if job.force else "",
+        "GITOPSD_OPT_IN": "yes" if repo.opted_in_by_file else "",
+    }
+    return {key: value for key, value in inherited.items() if not key.startswith("GITOPSD_")} | told
+
+
+def read_report(output_path: Path) -> Report:
+    """What is in the engine's output file; an empty Report if there is none. Lines that are cut off are left out."""
+    try:
+        lines = output_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    except OSError:
+        return Report()
+    values: dict[str, str] = {}
+    phases = []
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key == "phase":
+            name, _, at = value.partition(" at=")
+            phases.append(Phase(name=name, at=_seconds(at)))
+        else:
+            values[key] = value
+    return Report(values, tuple(phases))
+
+
+def interrupted(report: Report) -> Outcome:
+    """The outcome of a sync that ended without a record."""
+    return Outcome(
+        state=JobState.INTERRUPTED,
+        reason=f"interrupted during {report.phase}; queued again",
+        exit_code=None,
+        old_revision=report.values.get("old_revision") or None,
+        phases=report.phases,
+    )
+
+
+def _outcome(repo: Repo, ended: process.Ended, report: Report) -> Outcome:
+    if ended.stopped:
+        return interrupted(report)
+    state, keep_trying = _verdict(ended, report)
+    return Outcome(
+        state=state,
+        reason=_reason(repo, ended, report, state),
+        exit_code=ended.exit_code,
+        old_revision=report.values.get("old_revision") or None,
+        new_revision=report.values.get("new_revision") or None,
+        phases=report.phases,
+        retry=state is JobState.FAILED and ended.exit_code != EXIT_CONFIG,
+        keep_trying=keep_trying,
+    )
+
+
+def _verdict(ended: process.Ended, report: Report) -> tuple[JobState, bool]:
+    """The state, and whether the cause is expected to pass by itself."""
+    if ended.timed_out or ended.exit_code is None:
+        return JobState.FAILED, False
+    if ended.exit_code == 0:
+        moved = report.values.get("old_revision") != report.values.get("new_revision")
+        changed = report.values.get("changed", "yes" if moved else "no") == "yes"
+        return (JobState.SUCCEEDED if changed else JobState.UNCHANGED), False
+    if ended.exit_code == EXIT_REFUSED:
+        return JobState.REFUSED, False
+    return JobState.FAILED, ended.exit_code == EXIT_TRY_AGAIN
+
+
+def _reason(repo: Repo, ended: process.Ended, report: Report, state: JobState) -> str:
+    if ended.timed_out:
+        return f"{report.phase} was ended: the sync took longer than {repo.timeout_sec:g} s (repos.{repo.name}.timeout)"
+    if ended.signal_name:
+        return f"{report.phase} was killed by {ended.signal_name}"
+    if given := report.values.get("reason"):
+        return given[:_REASON_LENGTH]
+    if state is JobState.SUCCEEDED:
+        return "deployed"
+    if state is JobState.UNCHANGED:
+        return "nothing to do: this revision is deployed"
+    return f"{report.phase}: the engine exited with {ended.exit_code}"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

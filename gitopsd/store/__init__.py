@@ -1,0 +1,348 @@
+"""SQLite: deliveries, jobs, their state machine."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
+from gitopsd.store.database import Connection, Database, Row
+
+SEEN_SEC = 7 * 86400.0
+"""How long an accepted delivery's id counts as seen."""
+
+STATUS_NOTE = "daemon"
+"""The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
+
+_DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
+
+
+def path_in(state_dir: Path) -> Path:
+    """Where the store is in a state directory."""
+    return state_dir / "gitopsd.sqlite3"
+
+
+class Store:
+    """The records that everything else goes by. One object serves all threads of a process; processes share the file.
+
+    Every method raises StoreError, and then nothing of what it was to write is there.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._database = Database(path)
+        self._transaction, self._read = self._database.transaction, self._database.read
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        self._database.close()
+
+    def probe(self) -> None:
+        """Raise StoreError unless the store can be written now."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO notes VALUES ('probe', ?)", (str(self._clock()),))
+
+    # Deliveries
+
+    def accept(self, delivery: Delivery, matches: Sequence[Match]) -> Delivery:
+        """Record `delivery` and one job for each match without a reason, all or nothing; on disk when this returns.
+
+        Returns the delivery with its jobs, or with decision `duplicate` and the jobs of the first time where its id
+        was accepted before. A delivery without such a match is recorded as `ignored`.
+        """
+        with self._transaction() as connection:
+            if seen := self._seen(connection, delivery):
+                jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
+                reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
+                duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
+                self._insert_delivery(connection, duplicate, seen)
+                return duplicate
+            wanted = [match for match in matches if match.reason is None]
+            jobs = {
+                match.repo: self._enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id) for match in wanted
+            }
+            decision = Decision.ACCEPTED if jobs else Decision.IGNORED
+            recorded = replace(delivery, decision=decision, jobs=tuple(jobs.values()))
+            self._insert_delivery(connection, recorded, [(match, jobs.get(match.repo)) for match in matches])
+            return recorded
+
+    def deliveries(self, repo: str | None, *, limit: int) -> list[Delivery]:
+        """The newest deliveries that were about `repo` (or matched none, with None), newest first.
+
+        `reason` is why that repo did not want it, where the delivery as a whole was wanted by another.
+        """
+        if repo is None:
+            condition, values = "m.delivery IS NULL AND d.event = 'push'", tuple[str, ...]()
+        else:
+            condition, values = "m.repo = ?", (repo,)
+        rows = self._read(
+            f"""SELECT d.*, m.job AS job, m.reason AS miss FROM deliveries d LEFT JOIN matches m ON m.delivery = d.id
+            WHERE {condition} ORDER BY d.id DESC LIMIT ?""",  # noqa: S608 - the condition is one of the two above
+            (*values, limit),
+        )
+        return [_delivery(row) for row in rows]
+
+    # Jobs
+
+    def enqueue(self, repo: str, trigger: Trigger, *, force: bool = False) -> Job:
+        """A pending job of `repo` that is due now: a new one, or the one there is."""
+        with self._transaction() as connection:
+            match = Match(repo=repo, ref="", revision=None)
+            return self._job(connection, self._enqueue(connection, match, trigger, None, force=force))
+
+    def due(self) -> list[str]:
+        """The repos with a pending job whose time has come, the longest waiting first."""
+        now = self._clock()
+        rows = self._read("SELECT repo FROM jobs WHERE state = 'pending' AND due_at <= ? ORDER BY due_at, id", (now,))
+        return [row["repo"] for row in rows]
+
+    def next_due_at(self) -> float | None:
+        """When the next pending job that is not due yet will be, in epoch seconds."""
+        rows = self._read("SELECT min(due_at) AS at FROM jobs WHERE state = 'pending' AND due_at > ?", (self._clock(),))
+        return rows[0]["at"] if rows else None
+
+    def running(self) -> list[Job]:
+        """The jobs that are recorded as running."""
+        return [_job(row) for row in self._read("SELECT * FROM jobs WHERE state = 'running' ORDER BY id", ())]
+
+    def job(self, job_id: int) -> Job | None:
+        """The job with this id."""
+        rows = self._read("SELECT * FROM jobs WHERE id = ?", (job_id,))
+        return _job(rows[0]) if rows else None
+
+    def successor(self, job: Job) -> Job | None:
+        """The job that took over from an interrupted, superseded or failed one."""
+        rows = self._read("SELECT * FROM jobs WHERE retry_of = ? ORDER BY id LIMIT 1", (job.id,))
+        return _job(rows[0]) if rows else None
+
+    def jobs(self, repo: str | None = None, *, limit: int) -> list[Job]:
+        """The newest jobs (of `repo`), newest first."""
+        condition, values = ("repo = ?", (repo,)) if repo is not None else ("TRUE", ())
+        rows = self._read(f"SELECT * FROM jobs WHERE {condition} ORDER BY id DESC LIMIT ?", (*values, limit))  # noqa: S608
+        return [_job(row) for row in rows]
+
+    def last_job(self, repo: str, *, done: bool = False) -> Job | None:
+        """The newest job of `repo` that ended with a verdict; with `done`, the newest that left a revision in place."""
+        states = _DONE if done else (*_DONE, JobState.FAILED, JobState.REFUSED)
+        marks = ", ".join("?" * len(states))
+        rows = self._read(
+            f"SELECT * FROM jobs WHERE repo = ? AND state IN ({marks}) ORDER BY id DESC LIMIT 1",  # noqa: S608
+            (repo, *states),
+        )
+        return _job(rows[0]) if rows else None
+
+    def unfinished(self, repo: str, state: JobState) -> Job | None:
+        """The pending or the running job of `repo`."""
+        rows = self._read("SELECT * FROM jobs WHERE repo = ? AND state = ?", (repo, state))
+        return _job(rows[0]) if rows else None
+
+    def claim(self, repo: str, interrupted: Callable[[Job], Outcome]) -> Job | None:
+        """Turn the pending job of `repo` that is due into the running one. Only for who holds the repo's lock.
+
+        A job that is still `running` then has nobody who runs it: it gets the outcome that `interrupted` gives, and
+        its wish is queued again, all in the same transaction.
+        """
+        with self._transaction() as connection:
+            now = self._clock()
+            for row in connection.execute(
+                "SELECT * FROM jobs WHERE repo = ? AND state = 'running'", (repo,)
+            ).fetchall():
+                self._end(connection, _job(row), interrupted(_job(row)))
+                self._try_again(connection, _job(row), due_at=now, attempts=row["attempts"])
+            found = connection.execute(
+                "SELECT id FROM jobs WHERE repo = ? AND state = 'pending' AND due_at <= ?", (repo, now)
+            ).fetchone()
+            if found is None:
+                return None
+            connection.execute(
+                "UPDATE jobs SET state = 'running', started_at = ?, reason = '' WHERE id = ?", (now, found["id"])
+            )
+            return self._job(connection, found["id"])
+
+    def finish(self, job: Job, outcome: Outcome, retry: Retry) -> Job:
+        """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that."""
+        with self._transaction() as connection:
+            delay_sec = min(retry.delay_sec * 2 ** min(job.attempts - 1, 30), retry.max_delay_sec)
+            again = outcome.retry and (outcome.keep_trying or job.attempts < retry.tries)
+            if outcome.state is JobState.INTERRUPTED:
+                self._end(connection, job, outcome)
+                self._try_again(connection, job, due_at=self._clock(), attempts=job.attempts)
+            elif again and self._try_again(connection, job, self._clock() + delay_sec, job.attempts + 1):
+                tries = "" if outcome.keep_trying else f" of {retry.tries}"
+                hint = f"; attempt {job.attempts}{tries}, the next in {delay_sec:g} s"
+                self._end(connection, job, replace(outcome, reason=outcome.reason + hint))
+            else:
+                given_up = f"; given up after {job.attempts} attempts" if outcome.retry and not again else ""
+                self._end(connection, job, replace(outcome, reason=outcome.reason + given_up))
+            return self._job(connection, job.id)
+
+    def prune(self, keep: Keep) -> None:
+        """Forget the deliveries and finished jobs that are more than `keep` allows."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM deliveries WHERE id <= (SELECT id FROM deliveries ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (keep.deliveries,),
+            )
+            for row in connection.execute(
+                "SELECT repo FROM jobs GROUP BY repo HAVING count(*) > ?", (keep.jobs,)
+            ).fetchall():
+                connection.execute(
+                    """DELETE FROM jobs WHERE repo = ?1 AND state NOT IN ('pending', 'running')
+                    AND id <= (SELECT id FROM jobs WHERE repo = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)""",
+                    (row["repo"], keep.jobs),
+                )
+
+    # Notes: what the daemon has to say to a `gitopsd status` in another process
+
+    def write_note(self, key: str, value: Any) -> None:
+        """Keep a JSON value under `key`."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))
+
+    def read_note(self, key: str) -> Any:
+        """The JSON value under `key`; None if there is none."""
+        rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
+        return json.loads(rows[0]["value"]) if rows else None
+
+    def _seen(self, connection: Connection, delivery: Delivery) -> list[tuple[Match, int | None]]:
+        """What the first delivery of this id led to; empty if there was none that was accepted."""
+        rows = connection.execute(
+            """SELECT m.repo, m.job, m.reason FROM matches m WHERE m.delivery = (
+            SELECT max(id) FROM deliveries WHERE receiver = ? AND delivery_id = ? AND decision = 'accepted'
+            AND received_at > ?)""",
+            (delivery.receiver, delivery.delivery_id, self._clock() - SEEN_SEC),
+        ).fetchall()
+        return [(Match(repo=row["repo"], ref="", revision=None, reason=row["reason"]), row["job"]) for row in rows]
+
+    def _insert_delivery(
+        self, connection: Connection, delivery: Delivery, matches: Sequence[tuple[Match, int | None]]
+    ) -> None:
+        cursor = connection.execute(
+            """INSERT INTO deliveries
+            (receiver, delivery_id, event, remote, ref, revision, decision, reason, received_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                delivery.receiver,
+                delivery.delivery_id,
+                delivery.event,
+                delivery.remote,
+                delivery.ref,
+                delivery.revision,
+                delivery.decision,
+                delivery.reason,
+                delivery.received_at,
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
+            [(cursor.lastrowid, match.repo, job, match.reason) for match, job in matches],
+        )
+
+    def _enqueue(
+        self, connection: Connection, match: Match, trigger: Trigger, delivery: str | None, *, force: bool = False
+    ) -> int:
+        """The id of the pending job that now stands for this wish, due now."""
+        now = self._clock()
+        waiting = connection.execute(
+            "SELECT * FROM jobs WHERE repo = ? AND state = 'pending'", (match.repo,)
+        ).fetchone()
+        if waiting is not None and waiting["attempts"] == 1:
+            connection.execute(
+                """UPDATE jobs SET due_at = min(due_at, ?), force = max(force, ?), delivery = coalesce(?, delivery),
+                ref = coalesce(?, ref), revision = coalesce(?, revision) WHERE id = ?""",
+                (now, force, delivery, match.ref or None, match.revision, waiting["id"]),
+            )
+            return int(waiting["id"])
+        if waiting is not None:
+            # A retry of something older gives way, and with it its count of attempts and its delay.
+            connection.execute(
+                "UPDATE jobs SET state = 'superseded', reason = 'a newer wish came', finished_at = ? WHERE id = ?",
+                (now, waiting["id"]),
+            )
+            force = force or bool(waiting["force"])
+        cursor = connection.execute(
+            """INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, delivery, ref, revision,
+            force, retry_of) VALUES (?, ?, 'pending', '', 1, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                match.repo,
+                trigger,
+                now,
+                now,
+                delivery,
+                match.ref or None,
+                match.revision,
+                force,
+                waiting and waiting["id"],
+            ),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _try_again(self, connection: Connection, job: Job, due_at: float, attempts: int) -> bool:
+        """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway."""
+        waiting = connection.execute("SELECT id FROM jobs WHERE repo = ? AND state = 'pending'", (job.repo,)).fetchone()
+        if waiting is not None:
+            connection.execute(
+                "UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?) WHERE id = ?",
+                (job.force, job.id, waiting["id"]),
+            )
+            return False
+        connection.execute(
+            """INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, delivery, ref, revision,
+            force, retry_of) VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                job.repo,
+                job.trigger,
+                attempts,
+                due_at,
+                self._clock(),
+                job.delivery,
+                job.ref,
+                job.revision,
+                job.force,
+                job.id,
+            ),
+        )
+        return True
+
+    def _end(self, connection: Connection, job: Job, outcome: Outcome) -> None:
+        connection.execute(
+            """UPDATE jobs SET state = ?, reason = ?, finished_at = ?, old_revision = ?, new_revision = ?,
+            exit_code = ?, phases = ? WHERE id = ? AND state = 'running'""",
+            (
+                outcome.state,
+                outcome.reason,
+                self._clock(),
+                outcome.old_revision,
+                outcome.new_revision,
+                outcome.exit_code,
+                json.dumps([[phase.name, phase.at] for phase in outcome.phases]),
+                job.id,
+            ),
+        )
+
+    def _job(self, connection: Connection, job_id: int) -> Job:
+        return _job(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+
+
+def _job(row: Row) -> Job:
+    fields = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
+    fields["trigger"], fields["state"] = Trigger(row["trigger"]), JobState(row["state"])
+    fields["force"] = bool(row["force"])
+    fields["phases"] = tuple(Phase(name=name, at=at) for name, at in json.loads(row["phases"]))
+    return Job(**fields)
+
+
+def _delivery(row: Row) -> Delivery:
+    return Delivery(
+        receiver=row["receiver"],
+        delivery_id=row["delivery_id"],
+        event=row["event"],
+        remote=row["remote"],
+        ref=row["ref"],
+        revision=row["revision"],
+        decision=Decision.IGNORED if row["miss"] else Decision(row["decision"]),
+        reason=row["miss"] or row["reason"],
+        received_at=row["received_at"],
+        jobs=() if row["job"] is None else (row["job"],),
+    )

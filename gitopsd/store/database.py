@@ -1,0 +1,167 @@
+"""One SQLite file: opened on first use, shared by threads and processes, mended without a restart."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gitopsd.errors import StoreError
+
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+
+_BUSY_SEC = 5.0
+
+# The partial unique indexes are the coalescing: at most one pending and one running job a repo, whoever writes.
+_MIGRATIONS = (
+    """
+    CREATE TABLE deliveries (
+        id INTEGER PRIMARY KEY,
+        receiver TEXT NOT NULL,
+        delivery_id TEXT NOT NULL,
+        event TEXT NOT NULL,
+        remote TEXT NOT NULL,
+        ref TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('accepted', 'ignored', 'duplicate')),
+        reason TEXT NOT NULL,
+        received_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX deliveries_by_id ON deliveries (receiver, delivery_id);
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        repo TEXT NOT NULL,
+        trigger TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'succeeded', 'unchanged', 'failed', 'refused',
+                                             'interrupted', 'superseded')),
+        reason TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        due_at REAL NOT NULL,
+        created_at REAL NOT NULL,
+        delivery TEXT,
+        ref TEXT,
+        revision TEXT,
+        force INTEGER NOT NULL,
+        retry_of INTEGER,
+        started_at REAL,
+        finished_at REAL,
+        old_revision TEXT,
+        new_revision TEXT,
+        exit_code INTEGER,
+        phases TEXT NOT NULL DEFAULT '[]'
+    ) STRICT;
+    CREATE UNIQUE INDEX one_pending_job ON jobs (repo) WHERE state = 'pending';
+    CREATE UNIQUE INDEX one_running_job ON jobs (repo) WHERE state = 'running';
+    CREATE INDEX jobs_by_repo ON jobs (repo, id);
+    CREATE INDEX jobs_by_retry ON jobs (retry_of) WHERE retry_of IS NOT NULL;
+    CREATE TABLE matches (
+        delivery INTEGER NOT NULL REFERENCES deliveries ON DELETE CASCADE,
+        repo TEXT NOT NULL,
+        job INTEGER,
+        reason TEXT
+    ) STRICT;
+    CREATE INDEX matches_by_repo ON matches (repo, delivery);
+    CREATE INDEX matches_by_delivery ON matches (delivery);
+    CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    """,
+)
+
+
+class Database:
+    """Transactions and reads on the file at `path`. Raises StoreError for whatever is wrong with it.
+
+    The connection is dropped after an error and made anew by the next call, so that a file that was on a full or
+    read-only disk, or was damaged, is used again once it is mended or moved away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._connection: Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._guard:
+            self._disconnect()
+
+    def read(self, query: str, values: Sequence[Any]) -> list[Row]:
+        """The rows of a SELECT."""
+        with self._guard, self._errors():
+            rows: list[Row] = self._open().execute(query, values).fetchall()
+            return rows
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction: on disk when the block has ended, and nothing of it if the block raised."""
+        with self._guard, self._errors():
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._disconnect()
+            raise StoreError(f"store {self._path}: {error}; {_hint(error)}") from error
+        except OSError as error:
+            raise StoreError(f"store {self._path}: {error.strerror}; {_WRITABLE}") from error
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=_BUSY_SEC, isolation_level=None, check_same_thread=False)
+            try:
+                _prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _prepare(connection: Connection) -> None:
+    connection.row_factory = Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(_MIGRATIONS):
+        raise sqlite3.DatabaseError(f"written by a newer gitopsd (version {version})")
+    if version == len(_MIGRATIONS):
+        return
+    # Two processes may find the same old file: the second waits here, and then has nothing left to do.
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(connection.execute("PRAGMA user_version").fetchone()[0], len(_MIGRATIONS)):
+        for statement in _MIGRATIONS[number].split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+    connection.execute("COMMIT")
+
+
+_WRITABLE = "see that its directory is there and writable"
+
+
+def _hint(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return "make room on that disk"
+    if name.startswith("SQLITE_BUSY"):
+        return "another process holds it; try again"
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "move the file away and a new one is made; then `gitopsd sync --all`"
+    return _WRITABLE

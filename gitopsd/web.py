@@ -1,0 +1,77 @@
+"""Serve a WSGI application on sockets that are there already, and stop without cutting an answer off."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer, create_server
+
+_THREADS = 4
+_DRAIN_SEC = 10.0
+_LOOP_SEC = 0.5
+_CHANNEL_TIMEOUT_SEC = 30
+_SEND_BYTES = 18000
+"""Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
+
+
+class WebServer:
+    """The HTTP loop, on a thread of its own."""
+
+    def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int) -> None:
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
+        self._map: dict[int, Any] = {}
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=list(sockets),
+            threads=_THREADS,
+            send_bytes=_SEND_BYTES,
+            channel_timeout=_CHANNEL_TIMEOUT_SEC,
+            max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
+            ident="gitopsd",
+            clear_untrusted_proxy_headers=True,
+        )
+        self._draining = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="web", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def set_max_body(self, max_body: int) -> None:
+        """From now on refuse bodies that are larger."""
+        self._server.adj.max_request_body_size = max_body + 1
+
+    def is_alive(self) -> bool:
+        """Whether the loop runs."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Take no new connection, finish the requests that have begun to arrive, and close everything."""
+        self._draining.set()
+        self._thread.join()
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._map)
+
+    def _loop(self) -> None:
+        give_up_at = None
+        while True:
+            wasyncore.loop(timeout=_LOOP_SEC, map=self._map, use_poll=True, count=1)
+            if not self._draining.is_set():
+                continue
+            if give_up_at is None:
+                give_up_at = time.monotonic() + _DRAIN_SEC
+                for channel in self._map.values():
+                    if isinstance(channel, BaseWSGIServer):
+                        channel.accepting = False
+            if not self._in_flight() or time.monotonic() > give_up_at:
+                return
+
+    def _in_flight(self) -> bool:
+        channels = [channel for channel in self._map.values() if isinstance(channel, HTTPChannel)]
+        return any(channel.request or channel.requests or channel.total_outbufs_len for channel in channels)

@@ -1,0 +1,58 @@
+"""What every test gets: a place of its own, and the duty to leave nothing behind."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.site import Site
+
+_LEAK_PATIENCE_SEC = 5.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--crash-runs", type=int, default=25, help="how often the daemon is killed at a random moment")
+
+
+@pytest.fixture
+def crash_runs(request: pytest.FixtureRequest) -> int:
+    runs: int = request.config.getoption("--crash-runs")
+    return runs
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A configuration, a state directory, remotes and checkouts of this test's own; ends whatever it started."""
+    for name in ("GITOPSD_CONFIG", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    here = Site(tmp_path)
+    try:
+        yield here
+    finally:
+        here.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fails a test that leaves a process, a thread or a descriptor."""
+    before = _possessions()
+    yield
+    deadline = time.monotonic() + _LEAK_PATIENCE_SEC
+    while (left := _possessions() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"left behind: {', '.join(sorted(left))}"
+
+
+def _possessions() -> set[str]:
+    own = {f"thread {thread.name}" for thread in threading.enumerate()}
+    for task in Path("/proc/self/task").iterdir():
+        own |= {f"process {pid}" for pid in (task / "children").read_text().split()}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            own.add(f"fd {entry.name} {os.readlink(entry)}")
+        except FileNotFoundError:
+            continue  # the descriptor of this listing
+    return own
