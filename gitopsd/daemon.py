@@ -89,7 +89,7 @@ class Daemon:
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
-        _log.info("configuration %s: %d repos", config.source, len(self._serving.repos))
+        _log.info("configuration %s: repos %s", config.source, ", ".join(self._serving.repos) or "(none)")
 
     def _prepare(self, config: Config) -> Serving:
         found = find_repos(config)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from gitopsd import joblog, lock, script
+from gitopsd import joblog, lock, script, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Outcome, Repo
 from gitopsd.store import Store
@@ -42,15 +42,22 @@ def _run_engine(
     except GitopsdError as error:
         return Outcome(state=JobState.REFUSED, reason=str(error), exit_code=script.EXIT_REFUSED)
     log = joblog.JobLog(joblog.log_path(config.state_dir, job.repo, job.id), config.keep.log_bytes)
+    journal = systemd.Journal({"GITOPSD_REPO": job.repo, "GITOPSD_JOB": str(job.id)})
+
+    def on_output(chunk: bytes) -> None:
+        log.write(chunk)
+        journal.write(chunk)
+
     try:
         return script.run(
             config,
             repo,
             job,
             output_path=joblog.report_path(config.state_dir, job.repo, job.id),
-            on_output=log.write,
+            on_output=on_output,
             lock_fd=lock_fd,
             stop_fd=stop_fd,
         )
     finally:
         log.close()
+        journal.close()

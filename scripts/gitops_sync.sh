@@ -15,8 +15,8 @@ printf -v git_here 'git -C %q' "$path" # for commands that a person may copy
 
 say() { printf '%s\n' "$*"; }
 
-# In https the user alone can be the token. Elsewhere (ssh) the user is an address, so
-# that only its password is hidden, also where ssh repeats it without the scheme.
+# In https the user alone can be the token. Elsewhere (ssh) the user is an address, and only its password is hidden,
+# also where ssh repeats it without the scheme.
 mask() {
     LC_ALL=C sed -u -E -e 's,((https?|ftps?)://)[^[:space:]]*@,\1***@,g' \
         -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]]*@,\1\2:***@,g'
@@ -432,7 +432,7 @@ run_deploy() (
 deploy() {
     phase deploy
     local name=${deploy_command[0]} status
-    say "deploy: ${deploy_command[*]@Q}"
+    say "deploy: $name"
     [[ ! -f $name || $name != */* || -x $name ]] ||
         fail $DEPLOY_FAILED "deploy: $name is not executable; run: git update-index --chmod=+x $name, commit and push"
     type -P -- "$name" >/dev/null || fail $DEPLOY_FAILED "deploy: $name was not found (in $path, PATH=$PATH)"

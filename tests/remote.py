@@ -54,7 +54,7 @@ class Remote:
         """Make `remote.git` and a clone of it under a directory; its first commit holds a README."""
         remote = cls(bare=directory / "remote.git", work=directory / "work", branch=branch)
         directory.mkdir(parents=True, exist_ok=True)
-        start = ("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}")
+        start = ("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}", "--template=")
         git(directory, *start, "--bare", str(remote.bare))
         git(directory, *start, str(remote.work))
         git(remote.work, "remote", "add", "origin", str(remote.bare))
@@ -86,7 +86,7 @@ class Remote:
         """The same remote, on a new branch that starts at this one's tip."""
         git(self.work, "checkout", "--quiet", "-b", name)
         other = type(self)(bare=self.bare, work=self.work, branch=name)
-        other._push()  # noqa: SLF001 (a remote of the same class)
+        other._push()
         return other
 
     def delete_branch(self, name: str) -> None:
@@ -110,5 +110,5 @@ class Remote:
         return self._push()
 
     def _push(self) -> str:
-        git(self.work, "push", "--quiet", "--force", "origin", f"HEAD:refs/heads/{self.branch}")
+        git(self.work, "push", "--quiet", "--force", self.url, f"HEAD:refs/heads/{self.branch}")
         return git(self.work, "rev-parse", "HEAD")

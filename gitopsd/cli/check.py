@@ -56,7 +56,7 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
 
 def _look(config: Config, *, offline: bool) -> list[Finding]:
     found = find_repos(config)
-    findings = [Finding(f"configuration {config.source}: {len(found.repos)} repos")]
+    findings = [Finding(f"configuration {config.source}: repos {', '.join(found.repos) or '(none)'}")]
     findings += [Finding("roots", problem) for problem in found.problems]
     findings += _secrets(config)
     findings += _places(config)
