@@ -1,9 +1,8 @@
 """What every test gets: a place of its own, and the duty to leave nothing behind."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.site import Site
 
 _LEAK_PATIENCE_SEC = 5.0
+_FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +21,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def crash_runs(request: pytest.FixtureRequest) -> int:
     runs: int = request.config.getoption("--crash-runs")
     return runs
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says a figure at the end of the whole run."""
+    return request.config.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for figure in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(figure)
 
 
 @pytest.fixture
@@ -52,7 +63,7 @@ def _possessions() -> set[str]:
         own |= {f"process {pid}" for pid in (task / "children").read_text().split()}
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            own.add(f"fd {entry.name} {os.readlink(entry)}")
+            own.add(f"fd {entry.name} {entry.readlink()}")
         except FileNotFoundError:
             continue  # the descriptor of this listing
     return own

@@ -137,7 +137,8 @@ class Site:
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         assert self._listener is not None
-        connection = http.client.HTTPConnection(*self._listener.getsockname(), timeout=WAIT_SEC)
+        host, port = self._listener.getsockname()
+        connection = http.client.HTTPConnection(host, port, timeout=WAIT_SEC)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
@@ -236,12 +237,12 @@ class Site:
         return head.stdout.strip()
 
     def processes(self) -> list[int]:
-        """The processes that belong to this site: its path is in their command line or environment."""
-        mark, found = str(self.root).encode(), []
+        """The processes of the daemon and of its syncs: those with this site's HOME. A test's own git is none."""
+        mark, found = b"HOME=" + os.fsencode(self.root) + b"\0", []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
-                    if mark in (entry / "cmdline").read_bytes() or mark in (entry / "environ").read_bytes():
+                    if mark in (entry / "environ").read_bytes():
                         found.append(int(entry.name))
                 except OSError:
                     continue

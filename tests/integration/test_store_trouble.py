@@ -1,0 +1,108 @@
+"""A store that cannot be written costs a 503 and a clear line, and nothing else."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.site import Site, wait_for
+
+
+@pytest.fixture
+def small_disk(site: Site) -> Iterator[Path]:
+    """The state directory on a tmpfs of 1 MB."""
+    site.state_dir.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "gitopsd-test", str(site.state_dir)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot mount a tmpfs here (needs root)")
+    try:
+        yield site.state_dir
+    finally:
+        site.kill_everything()
+        subprocess.run(["umount", str(site.state_dir)], check=True)
+
+
+def test_a_full_disk_turns_deliveries_away_and_takes_them_when_there_is_room(site: Site, small_disk: Path) -> None:
+    remote = site.add_repo("blog", deploy="true")
+    site.start()
+    site.deliver("blog", remote.push())
+    site.wait_for_job("blog", "succeeded")
+    site.wait_until_settled("blog")
+    revision = remote.push()
+    ballast = small_disk / "ballast"
+    _fill(ballast)
+
+    answer = site.deliver("blog", revision, delivery="while full")
+
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert len(site.jobs("blog")) == 1
+    ready = wait_for(lambda: (found := site.get("/readyz")).status == 503 and found, "readyz to notice")
+    assert "make room on that disk" in ready.payload["error"]
+    assert "a delivery was turned away" in site.log()
+    ballast.unlink()
+    again = site.deliver("blog", revision, delivery="while full")
+    assert again.status == 202
+    assert site.wait_for_job("blog", "succeeded", count=2)["new_revision"] == revision
+    wait_for(lambda: site.get("/readyz").status == 200, "readyz to be well again")
+    assert "Traceback" not in site.log()
+
+
+def test_a_read_only_disk_turns_deliveries_away(site: Site, small_disk: Path) -> None:
+    remote = site.add_repo("blog")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    site.start()
+
+    answer = site.deliver("blog", remote.push())
+    ready = wait_for(lambda: (found := site.get("/readyz")).status == 503 and found, "readyz to notice")
+
+    assert answer.status == 503
+    assert "see that its directory is there and writable" in ready.payload["error"]
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert site.deliver("blog", remote.push()).status == 202
+    site.wait_for_job("blog", "succeeded")
+
+
+def test_a_damaged_store_is_said_and_a_new_one_is_made_once_it_is_moved_away(site: Site) -> None:
+    remote = site.add_repo("blog")
+    site.state_dir.mkdir()
+    store = site.state_dir / "gitopsd.sqlite3"
+    store.write_bytes(b"this is no database" * 1000)
+    site.start()
+
+    answer = site.deliver("blog", remote.push())
+    ready = site.get("/readyz")
+    status = site.run("status")
+
+    assert (answer.status, ready.status, status.returncode) == (503, 503, 1)
+    assert "move the file away" in ready.payload["error"]
+    assert "move the file away" in status.stderr
+    assert len(status.stderr.splitlines()) == 1
+    store.rename(store.with_name("damaged"))
+    assert site.deliver("blog", remote.push()).status == 202
+    site.wait_for_job("blog", "succeeded")
+    assert "Traceback" not in site.log()
+
+
+def test_a_store_that_is_damaged_while_the_daemon_runs_is_noticed(site: Site) -> None:
+    remote = site.add_repo("blog")
+    site.start()
+    assert site.get("/readyz").status == 200
+    for path in site.state_dir.glob("gitopsd.sqlite3*"):
+        path.write_bytes(b"\xff" * 8192)
+
+    wait_for(lambda: site.get("/readyz").status == 503, "readyz to notice")
+
+    assert site.deliver("blog", remote.push()).status == 503
+    assert "Traceback" not in site.log()
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 512, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
