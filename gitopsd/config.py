@@ -205,6 +205,52 @@ def _has_password(url: str) -> bool:
         return False
 
 
+def dump(config: Config) -> str:
+    """YAML from which `load` makes the same configuration again, but for `source`."""
+    data = {
+        "state_dir": str(config.state_dir),
+        "runtime_dir": str(config.runtime_dir),
+        "engine": str(config.engine),
+        "runner": config.runner,
+        "max_parallel": config.max_parallel,
+        "max_body": config.max_body,
+        "stop_timeout": _duration(config.stop_timeout_sec),
+        "receivers": {
+            name: {"provider": receiver.provider, "secrets": list(receiver.secrets)}
+            for name, receiver in config.receivers.items()
+        },
+        "roots": [str(root) for root in config.roots],
+        "repos": {name: _repo_data(repo) for name, repo in config.repos.items()},
+        "retry": {
+            "tries": config.retry.tries,
+            "delay": _duration(config.retry.delay_sec),
+            "max_delay": _duration(config.retry.max_delay_sec),
+        },
+        "keep": {
+            "deliveries": config.keep.deliveries,
+            "jobs": config.keep.jobs,
+            "logs": config.keep.logs,
+            "log_size": config.keep.log_bytes,
+        },
+    }
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _repo_data(repo: Repo) -> dict[str, Any]:
+    data = {
+        "url": repo.url,
+        "ref": repo.ref,
+        "path": str(repo.path),
+        "strategy": repo.strategy,
+        "timeout": _duration(repo.timeout_sec),
+    }
+    return data | ({"deploy": list(repo.deploy)} if repo.deploy else {})
+
+
+def _duration(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
 def _build(source: Path, data: Mapping[str, Any]) -> Config:
     receivers = {name: _receiver(name, entry) for name, entry in data.get("receivers", {}).items()}
     retry, keep = data.get("retry", {}), data.get("keep", {})

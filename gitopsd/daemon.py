@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import stat
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,9 +39,11 @@ class Daemon:
         self._sockets = sockets
         self._notifier = systemd.Notifier(os.environ)
         self._serving: Serving | None = None
+        # A request that looks for new checkouts must not put back what a reload has just replaced.
+        self._reloading = threading.Lock()
         self._config_problem = "the configuration is not loaded yet"
         self._secret_names: set[str] = set()
-        self._runner = LocalRunner(config_path, self._secret_names)
+        self._runner: LocalRunner | None = None
         self._dispatcher: Dispatcher | None = None
         app = create_app(
             lambda: self._serving or self._config_problem,
@@ -58,8 +61,10 @@ class Daemon:
             self._web.start()
             self._notifier.ready()
             _log.info("listening on %s", ", ".join(_name_of(each) for each in self._sockets))
-            while self._web.is_alive():
+            while True:
                 self._notifier.status(self._status())
+                if not self._web.is_alive():
+                    raise GitopsdError("the HTTP loop has ended by itself; the service has to be started anew")
                 caught = self._wait(signal_fd)
                 if signal.SIGTERM in caught or signal.SIGINT in caught:
                     break
@@ -83,9 +88,12 @@ class Daemon:
             return
         if self._serving:
             config = self._keep_places(config, self._serving.config)
-        self._serving = self._prepare(config)
+        with self._reloading:
+            self._serving = self._prepare(config)
         self._web.set_max_body(config.max_body)
+        in_force_path = _keep_in_force(config)
         if self._dispatcher is None:
+            self._runner = LocalRunner(in_force_path, self._secret_names)
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
@@ -123,16 +131,17 @@ class Daemon:
 
     def _rescan(self) -> Mapping[str, Repo]:
         """Look for checkouts that were opted in since; they stay known."""
-        if self._serving is None:
-            return {}
-        self._serving = replace(self._serving, repos=find_repos(self._serving.config).repos)
-        return self._serving.repos
+        with self._reloading:
+            if self._serving is None:
+                return {}
+            self._serving = replace(self._serving, repos=find_repos(self._serving.config).repos)
+            return self._serving.repos
 
     def _status(self) -> str:
         problem = self._config_problem if self._serving is None else self._dispatcher and self._dispatcher.problem()
         if problem:
             return problem
-        running = self._runner.running()
+        running = self._runner.running() if self._runner else []
         return f"syncing {', '.join(running)}" if running else "waiting for deliveries"
 
     def _wait(self, signal_fd: int) -> bytes:
@@ -142,10 +151,25 @@ class Daemon:
     def _stop(self) -> None:
         self._notifier.stopping()
         _log.info("stopping")
+        if self._dispatcher:
+            self._dispatcher.stop()
         self._web.stop()
-        config = self._config()
-        if self._dispatcher and config:
-            self._dispatcher.stop(config.stop_timeout_sec)
+        if self._dispatcher and self._serving:
+            self._dispatcher.finish(self._serving.config.stop_timeout_sec)
+
+
+def _keep_in_force(config: Config) -> Path:
+    """A copy of the configuration for the syncs: they go by the one in force too, while the file itself is broken."""
+    path = config.runtime_dir / "in-force.yaml"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new_path = path.with_suffix(".new")
+        new_path.write_text(configuration.dump(config), encoding="utf-8")
+        new_path.rename(path)
+    except OSError as error:
+        _log.error("%s: cannot be written: %s; is runtime_dir writable?", path, error.strerror)
+        return config.source
+    return path
 
 
 def inherited_sockets() -> list[socket.socket]:

@@ -50,7 +50,7 @@ def find_repo(config: Config, name: str) -> Repo:
     repos = find_repos(config).repos
     if name not in repos:
         known = f"known: {', '.join(repos)}" if repos else "none is configured"
-        raise GitopsdError(f"there is no repo '{name}' in {config.source}; {known}")
+        raise GitopsdError(f"there is no repo '{name}' in the configuration; {known}")
     return repos[name]
 
 

@@ -59,14 +59,16 @@ class Dispatcher:
         """Look now."""
         self._wake.set()
 
-    def stop(self, timeout_sec: float) -> None:
-        """Start nothing more, give what runs `timeout_sec` seconds, and then tell it to end.
-
-        What does not get its turn stays pending in the store, for the next start.
-        """
+    def stop(self) -> None:
+        """Start nothing more. What has not had its turn stays pending in the store, for the next start."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()
+
+    def finish(self, timeout_sec: float) -> None:
+        """After `stop`: give what runs `timeout_sec` seconds, and then tell it to end."""
+        if running := self._runner.running():
+            _log.info("waiting up to %g s for %s", timeout_sec, ", ".join(running))
         self._wait_until_idle(timeout_sec)
         if left := self._runner.running():
             _log.warning("still running after stop_timeout, ended and queued again: %s", ", ".join(left))

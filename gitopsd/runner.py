@@ -13,12 +13,13 @@ class LocalRunner:
     """Runs `gitopsd run REPO` as a child in a process group of its own, so that it outlives a daemon that is killed."""
 
     def __init__(self, config_path: Path, secrets: Set[str], *, quiet: bool = False) -> None:
-        """`secrets`: names that no child may find in its environment. `quiet`: the child's output goes nowhere."""
+        """`config_path` is what the children read. `quiet`: their output goes nowhere.
+
+        `secrets`: names that no child may find in its environment; whoever learns of more adds them to the set.
+        """
         self._config_path = config_path
+        self._secrets = secrets
         self._quiet = quiet
-        self._environment = systemd.child_environment(os.environ, frozenset(secrets))
-        # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
-        self._environment.pop("CREDENTIALS_DIRECTORY", None)
         self._children: dict[str, process.Child] = {}
 
     def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
@@ -27,7 +28,10 @@ class LocalRunner:
         Raises GitopsdError if no process can be started.
         """
         argv = (sys.executable, "-m", "gitopsd", "--config", str(self._config_path), "run", repo)
-        child = process.start(argv, environment=self._environment, output=process.NOWHERE if self._quiet else None)
+        environment = systemd.child_environment(os.environ, frozenset(self._secrets))
+        # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
+        environment.pop("CREDENTIALS_DIRECTORY", None)
+        child = process.start(argv, environment=environment, output=process.NOWHERE if self._quiet else None)
         self._children[repo] = child
 
         def wait() -> None:
