@@ -356,15 +356,15 @@ refuse_diverged() {
     local base=$1 origin commits
     origin=$(revision "refs/remotes/origin/$ref")
     if is_ancestor "$base" "$deployed" || is_ancestor "$base" "$origin"; then
-        refuse "history rewound: $ref was at $base and the remote now has $tip, which does not contain it; \
-if that is wanted, run: $git_here reset --keep $tip"
+        refuse "history rewound: $ref was at ${base:0:12} and the remote now has ${tip:0:12}, which does not contain it; \
+if that is wanted, run: $git_here reset --keep ${tip:0:12}"
     fi
     # shellcheck disable=SC2086  # each is empty or one revision
     commits=$(git log --format='%h %s' "$base" --not "$tip" $deployed $origin)
     say "$commits"
     mapfile -t commits <<<"$commits"
     refuse "local commits: ${#commits[@]} on $ref in $path that the remote does not have: \
-$(first_five "${commits[@]}"); push or rebase them, or run: $git_here reset --keep $tip"
+$(first_five "${commits[@]}"); push or rebase them, or run: $git_here reset --keep ${tip:0:12}"
 }
 
 select_tip() {
@@ -406,7 +406,7 @@ activate() {
             mapfile -t names < <(sed -n 's/^\t//p' <<<"$messages")
             # Both refusals come before git touches anything.
             ((${#names[@]} == 0)) && [[ $messages != *index.lock* ]] || git update-ref -d $refs/activating
-            ((${#names[@]} == 0)) || refuse "in the way: $tip would overwrite ${#names[@]} files in $path that are \
+            ((${#names[@]} == 0)) || refuse "in the way: ${tip:0:12} would overwrite ${#names[@]} files in $path that are \
 not in git: $(first_five "${names[@]}"); move them away"
             fail $TRY_AGAIN "activate: $(useful_line) ($path)"
         }

@@ -5,6 +5,7 @@
 #
 # Exit 0 only if the commit is in place. --keep leaves it running and says how to play with it.
 set -euo pipefail
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE # of a git hook around us
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,17 +25,16 @@ clean_up() {
     [[ -z $scratch ]] || rm -rf "$scratch"
 }
 
-run_git() {
-    git -c user.name=quickstart -c user.email=quickstart@localhost -c commit.gpgsign=false -c init.defaultBranch=main "$@"
-}
-
 gitopsd() { "$top/.venv/bin/gitopsd" --config "$scratch/gitopsd.yaml" "$@"; }
 
 say() { printf '\n== %s\n' "$*"; }
 
 make_remote() {
-    run_git init --quiet --bare "$scratch/remote/demo/site.git"
-    run_git clone --quiet "$scratch/remote/demo/site.git" "$scratch/work" 2>/dev/null
+    git init --quiet --bare "$scratch/remote/demo/site.git"
+    git clone --quiet "$scratch/remote/demo/site.git" "$scratch/work" 2>/dev/null
+    git -C "$scratch/work" config user.name quickstart
+    git -C "$scratch/work" config user.email quickstart@localhost
+    git -C "$scratch/work" config commit.gpgsign false
     cat >"$scratch/work/deploy.sh" <<'END'
 #!/bin/sh
 echo "deploying $GITOPSD_NEW_REVISION"
@@ -46,9 +46,9 @@ END
 }
 
 push() {
-    run_git -C "$scratch/work" add --all
-    run_git -C "$scratch/work" commit --quiet -m "$1"
-    run_git -C "$scratch/work" push --quiet origin HEAD:main
+    git -C "$scratch/work" add --all
+    git -C "$scratch/work" commit --quiet -m "$1"
+    git -C "$scratch/work" push --quiet origin HEAD:main
 }
 
 write_config() {
@@ -95,7 +95,7 @@ wait_until() {
 }
 
 is_in_place() {
-    [[ $(run_git -C "$scratch/site" rev-parse --verify --quiet HEAD 2>/dev/null) == "$1" ]] &&
+    [[ $(git -C "$scratch/site" rev-parse --verify --quiet HEAD 2>/dev/null) == "$1" ]] &&
         cmp --quiet "$scratch/work/index.html" "$scratch/published.html" &&
         gitopsd history site --json | grep --quiet '"state": "succeeded"'
 }
@@ -156,7 +156,7 @@ main() {
     echo '<h1>second</h1>' >"$scratch/work/index.html"
     push 'second page'
     local pushed_at=$EPOCHREALTIME revision
-    revision=$(run_git -C "$scratch/work" rev-parse HEAD)
+    revision=$(git -C "$scratch/work" rev-parse HEAD)
     ./scripts/deliver.py "http://127.0.0.1:$port/api/webhook/gitops" \
         --url "$scratch/remote/demo/site.git" --name demo/site --revision "$revision" || fail "it was not accepted"
     wait_until 20 is_in_place "$revision" || { gitopsd logs site && gitopsd status; fail "the commit is not in place"; }

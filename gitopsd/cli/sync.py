@@ -108,9 +108,7 @@ class _Followed:
             return True
         # The state first, the output after it: what was written in between is shown too.
         self.job = self._store.job(self.job.id) or self.job
-        for phase in script.read_report(self._report_path).phases[self._phases_shown :]:
-            self._phases_shown += 1
-            self._screen.phase(self.job, phase.name)
+        self._screen.phase(self.job, script.read_report(self._report_path).phase)
         self._screen.output(self.job, self._tail.read())
         if self.job.state in _TAKEN_OVER and (successor := self._store.successor(self.job)):
             self._screen.note(self.job, f"job {self.job.id}: {self.job.reason}; following job {successor.id}")
@@ -126,11 +124,10 @@ class _Followed:
         state_dir, name = self._config.state_dir, self.repo.name
         self._tail = Tail(joblog.log_path(state_dir, name, self.job.id))
         self._report_path = joblog.report_path(state_dir, name, self.job.id)
-        self._phases_shown = 0
 
 
 class _Screen:
-    """What the person sees: phases and output as they come, a spinner on a terminal, a last line for each job."""
+    """What the person sees: output as it comes, the phase beside a spinner on a terminal, the end of each job."""
 
     def __init__(self, *, quiet: bool, prefixed: bool) -> None:
         self._out = Console(quiet=True) if quiet else terminal.console()
@@ -147,9 +144,8 @@ class _Screen:
         self._status.__exit__(None, None, None)
 
     def phase(self, job: Job, name: str) -> None:
-        self._out.print(self._line(job, Text(f"── {name}", style="bold")))
         if hasattr(self._status, "update"):
-            self._status.update(f"{job.repo}: {name}")
+            self._status.update(f"{job.repo}: {name if job.started_at else 'waiting for its turn'}")
 
     def output(self, job: Job, chunk: bytes) -> None:
         *lines, rest = (self._unfinished.get(job.id, b"") + chunk).split(b"\n")
@@ -172,6 +168,16 @@ class _Screen:
             f": {job.reason}" if job.reason else "",
         )
         self._out.print(text)
+        if phases := _phases(job):
+            self._out.print(Text(f"  {phases}", style="dim"))
 
     def _line(self, job: Job, text: Text) -> Text:
         return Text.assemble((f"{job.repo} │ ", "dim"), text) if self._prefixed else text
+
+
+def _phases(job: Job) -> str:
+    """How long each phase took."""
+    ends = [*(phase.at for phase in job.phases[1:]), job.finished_at or 0.0]
+    return ", ".join(
+        f"{phase.name} {terminal.duration(end - phase.at)}" for phase, end in zip(job.phases, ends, strict=False)
+    )

@@ -90,18 +90,14 @@ def _astray(store: Store, delivery: Delivery | None) -> Delivery | None:
 
 def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Iterator[tuple[str, str]]:
     if delivery is None:
-        yield (
-            "delivery",
-            f"none{f' about {revision}' if revision else ''} has come; look at the webhook at its provider",
-        )
+        about = f" about {revision}" if revision else ""
+        yield "delivery", f"none{about} has come; look at the webhook at its provider"
         return
     what = " ".join(filter(None, (delivery.event, delivery.ref, terminal.short(delivery.revision))))
     yield "delivery", f"{what}, {terminal.ago(delivery.received_at, now)} ({delivery.receiver}, {delivery.delivery_id})"
-    jobs = f"as job {', '.join(map(str, delivery.jobs))}"
-    yield (
-        "decision",
-        f"{delivery.decision} {jobs if delivery.decision is Decision.ACCEPTED else f': {delivery.reason}'}",
-    )
+    accepted = delivery.decision is Decision.ACCEPTED
+    because = f" as job {', '.join(map(str, delivery.jobs))}" if accepted else f": {delivery.reason}"
+    yield "decision", f"{delivery.decision}{because}"
 
 
 def _verdict(job: Job) -> str:
