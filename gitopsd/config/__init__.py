@@ -1,36 +1,27 @@
 """YAML + JSON Schema → frozen dataclasses; every error at once, with its path."""
 
-import difflib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
 from gitopsd.errors import ConfigError
 from gitopsd.model import Config, Keep, Receiver, Repo, Retry
+
+__all__ = ["DEFAULT_PATH", "DEFAULT_RECEIVER", "default_state_dir", "dump", "load", "schema"]
 
 DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
 DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-webhook-secret",))
 
-_PACKAGE_DIR = Path(__file__).parent
+_PACKAGE_DIR = Path(__file__).parents[1]
 _MERGED_KEYS = ("receivers", "repos")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-
-KeyPath = tuple[str | int, ...]
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of the configuration: the one truth for validation, the manual and editors."""
-    text = (_PACKAGE_DIR / "gitopsd.schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
 
 
 def load(path: Path) -> Config:
@@ -38,8 +29,8 @@ def load(path: Path) -> Config:
 
     Raises ConfigError with every problem found in any of the files, each as `file:line: key: what is wrong`.
     """
-    files = [_read(file) for file in (path, *sorted((path.parent / "conf.d").glob("*.yaml")))]
-    problems = [problem for file in files for problem in (*file.problems, *_schema_problems(file))]
+    files = [read(file) for file in (path, *sorted((path.parent / "conf.d").glob("*.yaml")))]
+    problems = [problem for file in files for problem in (*file.problems, *schema_problems(file))]
     merged, merge_problems = _merge(files)
     problems += merge_problems
     problems += _sense_problems(files)
@@ -48,118 +39,13 @@ def load(path: Path) -> Config:
     return _build(path, merged)
 
 
-@dataclass(frozen=True)
-class _File:
-    """One YAML file: its data, the line of every key in it, and what was wrong with its form."""
-
-    path: Path
-    data: dict[str, Any] = field(default_factory=dict)
-    lines: dict[KeyPath, int] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-
-    def problem(self, where: KeyPath, text: str) -> str:
-        """`text` with the file, the line and the key that it is about."""
-        line = next((self.lines[where[:n]] for n in range(len(where), 0, -1) if where[:n] in self.lines), 1)
-        key = f"{'.'.join(map(str, where))}: " if where else ""
-        return f"{self.path}:{line}: {key}{text}"
-
-    def section(self, key: str) -> dict[str, Any]:
-        """The mapping under `key`; an empty one where there is none."""
-        found = self.data.get(key)
-        return found if isinstance(found, dict) else {}
-
-
-def _read(path: Path) -> _File:
-    try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return _File(path)
-        lines: dict[KeyPath, int] = {}
-        problems = [f"{path}:{line}: {text}" for line, text in _key_problems(node, (), lines)]
-        data = loader.construct_document(node)
-    except FileNotFoundError:
-        hint = "write one, or name another with --config or GITOPSD_CONFIG"
-        return _File(path, problems=(f"{path}: there is no such file; {hint}",))
-    except OSError as error:
-        return _File(path, problems=(f"{path}: cannot be read: {error.strerror}",))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return _File(path, problems=(f"{path}:{line}: not YAML: {error.problem or error.context}",))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        return _File(path, problems=(f"{path}: not YAML: {' '.join(str(error).split())}",))
-    if not isinstance(data, dict):
-        return _File(path, problems=(*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
-    return _File(path, data, lines, tuple(problems))
-
-
-def _key_problems(node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) -> Iterator[tuple[int, str]]:
-    """Notes the line of every key under `node`; yields keys that YAML would let pass: doubled ones and non-strings."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[(*where, index)] = item.start_mark.line + 1
-            yield from _key_problems(item, (*where, index), lines)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            yield line, "a key must be a word"
-            continue
-        key = (*where, key_node.value)
-        if key_node.value in seen:
-            yield line, f"{'.'.join(map(str, key))}: stands here twice; remove one"
-        seen.add(key_node.value)
-        if key_node.tag != "tag:yaml.org,2002:merge":
-            key_node.tag = "tag:yaml.org,2002:str"
-        lines[key] = line
-        yield from _key_problems(value_node, key, lines)
-
-
-def _schema_problems(file: _File) -> Iterator[str]:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - slow to import, and not needed to say `--help`
-
-    for error in Draft202012Validator(schema()).iter_errors(file.data):
-        where = tuple(error.absolute_path)
-        if error.validator == "additionalProperties":
-            yield from _unknown_keys(file, where, error.instance, error.schema["properties"])
-        elif error.validator == "required":
-            for key in (key for key in error.validator_value if key not in error.instance):
-                yield file.problem(where, f"'{key}' is missing: {error.schema['properties'][key]['description']}")
-        else:
-            wanted = error.schema.get("description") or _parent_description(where)
-            yield file.problem(where, f"{json.dumps(error.instance, default=str)} is not right; wanted: {wanted}")
-
-
-def _unknown_keys(file: _File, where: KeyPath, found: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
-    for key in (key for key in found if key not in known):
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-        yield file.problem((*where, key), f"unknown key; {hint}")
-
-
-def _parent_description(where: KeyPath) -> str:
-    """The description of the key at `where`: the one beside a `$ref`, which an error of the referred part lacks."""
-    full = schema()
-    part: dict[str, Any] = full
-    for step in where:
-        if "$ref" in part:
-            part = full["$defs"][part["$ref"].rpartition("/")[2]]
-        if isinstance(step, int):
-            part = part.get("items", {})
-        else:
-            part = part.get("properties", {}).get(step) or part.get("additionalProperties") or {}
-    return str(part.get("description", "something else"))
-
-
-def _merge(files: list[_File]) -> tuple[dict[str, Any], list[str]]:
+def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
     """One mapping of all files, and a problem for everything that two of them set."""
     merged: dict[str, Any] = {"roots": [], **{key: {} for key in _MERGED_KEYS}}
     owners: dict[KeyPath, Path] = {}
     problems: list[str] = []
 
-    def claim(file: _File, *where: str) -> None:
+    def claim(file: ConfigFile, *where: str) -> None:
         if where in owners:
             problems.append(file.problem(where, f"is set in {owners[where]} too; keep one"))
         owners[where] = file.path
@@ -178,7 +64,7 @@ def _merge(files: list[_File]) -> tuple[dict[str, Any], list[str]]:
     return merged, problems
 
 
-def _sense_problems(files: list[_File]) -> Iterator[str]:
+def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
     """What a schema cannot see: two repos in one place, passwords in URLs, roots that are not there."""
     paths: dict[str, str] = {}
     for file in files:
