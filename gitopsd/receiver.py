@@ -45,7 +45,7 @@ def create_app(
     wake: Callable[[], None],
     dispatcher_problem: Callable[[], str],
     clock: Callable[[], float],
-) -> falcon.App[Any, Any]:
+) -> "falcon.App[Any, Any]":  # falcon 3 has no type parameters
     """The WSGI application.
 
     `serving` gives what is in force, or a line on why nothing is; `rescan` looks for new checkouts below the roots;

@@ -114,8 +114,17 @@ class Site:
                 pass_fds=[inherited],
             )
         if wait:
-            wait_for(lambda: self.get("/healthz").status == 200, "the daemon's first answer")
+            wait_for(self._answers, "the daemon's first answer")
         return self._daemon.pid
+
+    def _answers(self) -> bool:
+        """The socket takes connections whether or not a daemon is there: one that died must not be waited for."""
+        assert self._daemon is not None
+        assert self._daemon.poll() is None, self.log()
+        try:
+            return self.request("GET", "/healthz", timeout_sec=1.0).status == 200
+        except TimeoutError:
+            return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Signal the daemon and wait for its end; its exit code."""
@@ -135,10 +144,17 @@ class Site:
 
     # Requests
 
-    def request(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_sec: float = WAIT_SEC,
+    ) -> Answer:
         assert self._listener is not None
         host, port = self._listener.getsockname()
-        connection = http.client.HTTPConnection(host, port, timeout=WAIT_SEC)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_sec)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
+        code = _complain(f"a fault in gitopsd: {error!r} at {_place(error)}; please report it", code=EXIT_FAILED)
     sys.exit(code)
 
 
@@ -43,6 +46,12 @@ def _complain(*lines: str, code: int) -> int:
     for line in lines:
         print(f"gitopsd: {line}", file=sys.stderr)
     return code
+
+
+def _place(error: Exception) -> str:
+    """Where `error` was raised, as file:line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{place.filename}:{place.lineno}"
 
 
 def _parser() -> argparse.ArgumentParser:
