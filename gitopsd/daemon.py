@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import socket
@@ -29,6 +30,7 @@ SOCKET_NAME = "webhook"
 _log = logging.getLogger(__name__)
 _TICK_SEC = 1.0
 _BACKLOG = 1024
+_LAST_PORT = 65535
 
 
 class Daemon:
@@ -164,6 +166,8 @@ def _keep_in_force(config: Config) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new_path = path.with_suffix(".new")
+        new_path.unlink(missing_ok=True)
+        new_path.touch(mode=0o600)  # the file it stands for may be for this user alone
         new_path.write_text(configuration.dump(config), encoding="utf-8")
         new_path.rename(path)
     except OSError as error:
@@ -187,7 +191,7 @@ def open_socket(address: str) -> socket.socket:
         if address.startswith("unix:"):
             return _open_unix_socket(Path(address.removeprefix("unix:")))
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT:
             raise GitopsdError(f"--listen {address}: give HOST:PORT or unix:PATH")
         family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         return socket.create_server((place[0], place[1]), family=family, backlog=_BACKLOG)

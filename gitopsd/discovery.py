@@ -14,6 +14,7 @@ OPT_IN_FILE = ".gitops"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _GIT_SEC = 10.0
+_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold webhook secrets
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _read_checkout(path: Path) -> Repo:
         raise GitopsdError("it is not a git checkout of its own (no .git directory)")
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(git_dir / "config"), "--get", "remote.origin.url")
-    ended, url = process.output_of(argv, environment=dict(os.environ), timeout_sec=_GIT_SEC)
+    ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
     if ended.exit_code != 0 or not url.strip():
         raise GitopsdError("it has no remote 'origin'")
     try:

@@ -9,14 +9,30 @@ from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer, create_server
 
 _THREADS = 4
+_CONNECTIONS = 500
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
 _CHANNEL_TIMEOUT_SEC = 30
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
+
+
+class _Parser(HTTPRequestParser):
+    """Answers 400 where waitress 3.0 lets a ValueError through: a target like `http://[`, a length of 5,000 digits."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError("the request line or a header is malformed") from error
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Parser
 
 
 class WebServer:
@@ -25,17 +41,28 @@ class WebServer:
     def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
         self._map: dict[int, Any] = {}
-        self._server = create_server(
-            app,
-            map=self._map,
-            sockets=list(sockets),
-            threads=_THREADS,
-            send_bytes=_SEND_BYTES,
-            channel_timeout=_CHANNEL_TIMEOUT_SEC,
-            max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
-            ident="gitopsd",
-            clear_untrusted_proxy_headers=True,
-        )
+        # waitress takes sockets of one family a server only.
+        families = [[each for each in sockets if (each.family == socket.AF_UNIX) is unix] for unix in (False, True)]
+        self._servers = [
+            create_server(
+                app,
+                map=self._map,
+                sockets=of_one_family,
+                threads=_THREADS,
+                connection_limit=_CONNECTIONS,
+                channel_timeout=_CHANNEL_TIMEOUT_SEC,
+                max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
+                ident="gitopsd",
+                clear_untrusted_proxy_headers=True,
+            )
+            for of_one_family in families
+            if of_one_family
+        ]
+        for server in self._servers:
+            server.adj.send_bytes = _SEND_BYTES  # as an argument it is deprecated, and warns
+        for listener in self._map.values():
+            if isinstance(listener, BaseWSGIServer):
+                listener.channel_class = _Channel
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="web", daemon=True)
 
@@ -45,7 +72,8 @@ class WebServer:
 
     def set_max_body(self, max_body: int) -> None:
         """From now on refuse bodies that are larger."""
-        self._server.adj.max_request_body_size = max_body + 1
+        for server in self._servers:
+            server.adj.max_request_body_size = max_body + 1
 
     def is_alive(self) -> bool:
         """Whether the loop runs."""
@@ -55,7 +83,8 @@ class WebServer:
         """Take no new connection, finish the requests that have begun to arrive, and close everything."""
         self._draining.set()
         self._thread.join()
-        self._server.task_dispatcher.shutdown()
+        for server in self._servers:
+            server.task_dispatcher.shutdown()
         wasyncore.close_all(self._map)
 
     def _loop(self) -> None:

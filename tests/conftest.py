@@ -1,5 +1,6 @@
 """What every test gets: a place of its own, and the duty to leave nothing behind."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,10 +61,9 @@ def nothing_is_left_behind() -> Iterator[None]:
 def _possessions() -> set[str]:
     own = {f"thread {thread.name}" for thread in threading.enumerate()}
     for task in Path("/proc/self/task").iterdir():
-        own |= {f"process {pid}" for pid in (task / "children").read_text().split()}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            own |= {f"process {pid}" for pid in (task / "children").read_text().split()}
     for entry in Path("/proc/self/fd").iterdir():
-        try:
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
             own.add(f"fd {entry.name} {entry.readlink()}")
-        except FileNotFoundError:
-            continue  # the descriptor of this listing
     return own

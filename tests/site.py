@@ -221,6 +221,8 @@ class Site:
         connection = sqlite3.connect(path, timeout=WAIT_SEC)
         try:
             connection.row_factory = sqlite3.Row
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
+                return []  # somebody is just making it
             rows = connection.execute("SELECT * FROM jobs WHERE repo = ? ORDER BY id", (name,)).fetchall()
         finally:
             connection.close()

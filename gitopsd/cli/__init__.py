@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -127,7 +128,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError("give a whole number from 1")
     return int(text)
 

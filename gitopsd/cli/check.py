@@ -63,7 +63,8 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
     findings += [_path(repo) for repo in found.repos.values()]
     if not offline:
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            findings += pool.map(_remote, found.repos.values())
+            environment = _git_environment(config)
+            findings += pool.map(lambda repo: _remote(repo, environment), found.repos.values())
     return findings
 
 
@@ -106,10 +107,16 @@ def _writable(subject: str, path: Path) -> Finding:
     return Finding(subject, f"{nearest} cannot be written by this user" if nearest.is_dir() else f"{nearest} is a file")
 
 
-def _remote(repo: Repo) -> Finding:
-    subject = f"{repo.name}: remote {repo.url} {repo.ref}"
-    environment = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+def _git_environment(config: Config) -> dict[str, str]:
+    secrets = frozenset(name for receiver in config.receivers.values() for name in receiver.secrets)
+    environment = systemd.child_environment(os.environ, secrets) | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environment.pop("CREDENTIALS_DIRECTORY", None)
     environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    return environment
+
+
+def _remote(repo: Repo, environment: dict[str, str]) -> Finding:
+    subject = f"{repo.name}: remote {repo.url} {repo.ref}"
     argv = ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}")
     return _try(subject, lambda: _ask(argv, environment, repo))
 

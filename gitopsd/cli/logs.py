@@ -1,5 +1,6 @@
 """`gitopsd logs`: the output of a job."""
 
+import re
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from gitopsd.model import Config, Job, JobState
 from gitopsd.store import Store, path_in
 
 _POLL_SEC = 0.1
+_TOO_MANY_DIGITS = 19  # for SQLite
 _JOURNAL_SEC = 60.0
 
 
@@ -61,9 +63,10 @@ def _find_job(config: Config, store: Store, target: str) -> Job:
     started = [job for job in store.jobs(target, limit=20) if job.started_at]
     if started:
         return started[0]
-    if target.isdigit() and (job := store.job(int(target))):
+    is_number = re.fullmatch("[0-9]+", target) is not None
+    if is_number and len(target) < _TOO_MANY_DIGITS and (job := store.job(int(target))):
         return job
-    if target.isdigit() and target not in config.repos:
+    if is_number and target not in config.repos:
         raise GitopsdError(f"there is no job {target}; gitopsd history lists them")
     find_repo(config, target)
     raise GitopsdError(f"no job of {target} has run yet; gitopsd sync {target}")

@@ -22,8 +22,9 @@ def serve(config_path: Path, address: str | None) -> int:
     systemd.set_up_log()
     try:
         sockets = daemon.inherited_sockets()
-        if not sockets and address:
-            sockets = [daemon.open_socket(address)]
+        opened = None if sockets else address
+        if opened:
+            sockets = [daemon.open_socket(opened)]
     except GitopsdError as error:
         _log.error("%s", error)
         return EXIT_USAGE
@@ -35,8 +36,8 @@ def serve(config_path: Path, address: str | None) -> int:
     finally:
         for each in sockets:
             each.close()
-        if address and address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+        if opened and opened.startswith("unix:"):
+            Path(opened.removeprefix("unix:")).unlink(missing_ok=True)
     return EXIT_DONE
 
 

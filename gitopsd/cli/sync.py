@@ -145,7 +145,7 @@ class _Screen:
 
     def phase(self, job: Job, name: str) -> None:
         if hasattr(self._status, "update"):
-            self._status.update(f"{job.repo}: {name if job.started_at else 'waiting for its turn'}")
+            self._status.update(terminal.plain(f"{job.repo}: {name if job.started_at else 'waiting for its turn'}"))
 
     def output(self, job: Job, chunk: bytes) -> None:
         *lines, rest = (self._unfinished.get(job.id, b"") + chunk).split(b"\n")
@@ -165,11 +165,11 @@ class _Screen:
             f"{job.repo}: ",
             terminal.state(job.state),
             f" ({revisions if job.new_revision else ''}job {job.id}, {took})",
-            f": {job.reason}" if job.reason else "",
+            terminal.plain(f": {job.reason}" if job.reason else ""),
         )
         self._out.print(text)
         if phases := _phases(job):
-            self._out.print(Text(f"  {phases}", style="dim"))
+            self._out.print(terminal.plain(f"  {phases}"), style="dim")
 
     def _line(self, job: Job, text: Text) -> Text:
         return Text.assemble((f"{job.repo} │ ", "dim"), text) if self._prefixed else text

@@ -28,7 +28,13 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 def console() -> Console:
     """The console on stdout. Into a pipe no line is cut or folded."""
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return _Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`; rich would end the process with 1, and `gitopsd history | head` is no failure."""
+        raise BrokenPipeError
 
 
 def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:

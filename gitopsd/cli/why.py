@@ -45,11 +45,13 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     for job in jobs:
         out.print(
             Text.assemble(
-                (f"  {f'job {job.id}':<{_LABEL_COLUMNS}}", "dim"), terminal.state(job.state), f": {_verdict(job)}"
+                (f"  {f'job {job.id}':<{_LABEL_COLUMNS}}", "dim"),
+                terminal.state(job.state),
+                terminal.plain(f": {_verdict(job)}"),
             )
         )
         for line in _timeline(job):
-            out.print(Text(f"  {'':<{_LABEL_COLUMNS}}{line}", style="dim"))
+            out.print(terminal.plain(f"  {'':<{_LABEL_COLUMNS}}{line}"), style="dim")
     if astray:
         text = f"newer, and for no repo here: {astray.remote}, {terminal.ago(astray.received_at, now)}: {astray.reason}"
         out.print(Text.assemble((f"  {'but':<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))

@@ -1,0 +1,235 @@
+"""Which sync is started when. The records are real; what is started is not, and the clock is set by hand."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gitopsd import lock
+from gitopsd.dispatcher import Dispatcher
+from gitopsd.errors import GitopsdError
+from gitopsd.model import Config, JobState, Outcome, Retry, Trigger
+from gitopsd.store import Store, path_in
+from tests.site import wait_for
+
+FAILED = Outcome(state=JobState.FAILED, reason="no", exit_code=1, retry=True)
+
+
+class Syncs:
+    """A Runner whose syncs do their job when a test says so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ends: dict[str, Callable[[str, int], None]] = {}
+        self.started: list[str] = []
+        self.stopped = 0
+        self.fault: Exception | None = None
+
+    def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
+        if self.fault:
+            raise self.fault
+        self.started.append(repo)
+        self._ends[repo] = on_end
+
+    def running(self) -> list[str]:
+        return list(self._ends)
+
+    def stop(self) -> None:
+        self.stopped += 1
+        for repo in self.running():
+            self.end(repo)
+
+    def end(self, repo: str, outcome: Outcome | None = None, *, exit_code: int = 0) -> None:
+        """The sync ends: with its job done, or (exit code) without having come to it."""
+        if exit_code == 0 and (job := self._store.claim(repo, lambda _: FAILED)):
+            done = Outcome(state=JobState.SUCCEEDED, reason="", exit_code=0)
+            self._store.finish(job, outcome or done, Retry(delay_sec=60))
+        self._ends.pop(repo)(repo, exit_code)
+
+
+class House:
+    """A dispatcher and everything that it looks at."""
+
+    def __init__(self, root: Path) -> None:
+        self.now = 1_700_000_000.0
+        self.config: Config | None = Config(
+            source=root / "gitopsd.yaml", state_dir=root / "state", runtime_dir=root / "run", engine=root / "engine"
+        )
+        self.store = Store(path_in(root / "state"), lambda: self.now)
+        self.syncs = Syncs(self.store)
+        self.looked = 0
+        self.dispatcher = Dispatcher(self._config, self.store, self.syncs, lambda: self.now)
+
+    def _config(self) -> Config | None:
+        self.looked += 1
+        return self.config
+
+    def want(self, *repos: str) -> None:
+        for repo in repos:
+            self.store.enqueue(repo, Trigger.MANUAL)
+            self.now += 1
+        self.dispatcher.wake()
+
+    def wait_for_starts(self, *repos: str) -> None:
+        wait_for(lambda: len(self.syncs.started) >= len(repos), f"the start of {repos}, not {self.syncs.started}")
+        assert self.syncs.started == list(repos)
+
+    def look(self) -> None:
+        """Wake it, and wait until it has looked at everything once more."""
+        for _ in range(2):  # the first of the two may have begun before
+            self._look_once()
+
+    def _look_once(self) -> None:
+        seen = self.looked
+        self.dispatcher.wake()
+        wait_for(lambda: self.looked > seen, "another look")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    made.dispatcher.start()
+    yield made
+    made.dispatcher.stop()
+    made.store.close()
+
+
+def test_a_wish_is_started_once_and_not_again_while_it_runs(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.want("blog")
+    house.look()
+    assert house.syncs.started == ["blog"]
+
+
+def test_a_wish_that_came_during_a_sync_and_was_not_seen_by_it_is_started_afterwards(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.syncs.end("blog")
+    house.want("blog")
+    house.wait_for_starts("blog", "blog")
+
+
+def test_what_waited_longest_is_first_and_no_more_run_than_allowed(house: House) -> None:
+    assert house.config is not None
+    house.config = replace(house.config, max_parallel=2)
+    house.want("c", "b", "a")
+    house.wait_for_starts("c", "b")
+    house.look()
+    assert house.syncs.started == ["c", "b"]
+    house.syncs.end("b")
+    house.wait_for_starts("c", "b", "a")
+
+
+def test_a_retry_is_started_when_its_time_has_come_and_not_before(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.syncs.end("blog", FAILED)
+    house.now += 59
+    house.look()
+    assert house.syncs.started == ["blog"]
+    house.now += 1
+    house.look()
+    house.wait_for_starts("blog", "blog")
+
+
+def test_a_job_that_runs_by_the_records_and_is_run_by_nobody_is_taken_up(house: House) -> None:
+    house.store.enqueue("blog", Trigger.MANUAL)
+    assert house.store.claim("blog", lambda _: FAILED)
+    house.look()
+    house.wait_for_starts("blog")
+
+
+def test_a_repo_that_somebody_else_syncs_is_left_to_him(house: House, tmp_path: Path) -> None:
+    with lock.hold(tmp_path / "run", "blog"):
+        house.want("blog", "shop")
+        house.wait_for_starts("shop")
+        house.look()
+        assert house.syncs.started == ["shop"]
+    house.look()
+    house.wait_for_starts("shop", "blog")
+
+
+def test_a_sync_that_could_not_come_to_its_job_is_started_again_after_a_while(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.syncs.end("blog", exit_code=75)
+    house.look()
+    house.look()
+    assert house.syncs.started == ["blog"]
+    house.wait_for_starts("blog", "blog")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (GitopsdError("python: cannot be started: Out of memory"), "python: cannot be started: Out of memory"),
+        (ZeroDivisionError("oops"), "the dispatcher met a fault: ZeroDivisionError('oops')"),
+    ],
+)
+def test_a_sync_that_cannot_be_started_is_a_problem_until_it_can(house: House, fault: Exception, said: str) -> None:
+    assert house.dispatcher.problem() == ""
+    house.syncs.fault = fault
+    house.want("blog")
+    wait_for(house.dispatcher.problem, "the problem")
+    assert house.dispatcher.problem() == said
+    house.syncs.fault = None
+    house.look()
+    house.wait_for_starts("blog")
+    wait_for(lambda: house.dispatcher.problem() == "", "the all-clear")
+
+
+def test_a_store_that_cannot_be_read_is_a_problem_until_it_can(house: House, tmp_path: Path) -> None:
+    house.look()
+    house.store.close()
+    (tmp_path / "state").rename(tmp_path / "aside")
+    (tmp_path / "state").touch()
+    house.dispatcher.wake()
+    wait_for(house.dispatcher.problem, "the problem")
+    assert str(tmp_path / "state") in house.dispatcher.problem()
+    (tmp_path / "state").unlink()
+    (tmp_path / "aside").rename(tmp_path / "state")
+    house.want("blog")
+    house.wait_for_starts("blog")
+
+
+def test_without_a_configuration_nothing_is_started(house: House) -> None:
+    config, house.config = house.config, None
+    house.look()  # one that began before may still go by it
+    house.want("blog")
+    house.look()
+    assert house.syncs.started == []
+    house.config = config
+    house.look()
+    house.wait_for_starts("blog")
+
+
+def test_a_dispatcher_that_was_stopped_starts_nothing_and_says_so(house: House) -> None:
+    house.dispatcher.stop()
+    house.want("blog")
+    assert house.syncs.started == []
+    assert house.dispatcher.problem() == "the dispatcher has stopped"
+    assert house.store.due() == ["blog"]
+
+
+def test_what_runs_at_the_end_is_waited_for(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.dispatcher.stop()
+    finishing = threading.Thread(target=house.dispatcher.finish, args=(30.0,))
+    finishing.start()
+    house.syncs.end("blog")
+    finishing.join(10.0)
+    assert not finishing.is_alive()
+    assert house.syncs.stopped == 0
+
+
+def test_what_still_runs_when_its_time_is_up_is_told_to_end(house: House) -> None:
+    house.want("blog", "shop")
+    house.wait_for_starts("blog", "shop")
+    house.dispatcher.stop()
+    house.dispatcher.finish(0.05)
+    assert house.syncs.stopped == 1
+    assert house.syncs.running() == []

@@ -1,0 +1,252 @@
+"""Webhooks in, 202 out: the application on a real store, without a daemon around it."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from falcon import testing
+
+from gitopsd.model import Config, Receiver, Repo, Secret
+from gitopsd.receiver import Serving, create_app
+from gitopsd.store import Store, path_in
+from tests.site import SECRET, signed_headers
+
+NOW = 1_700_000_000.0
+REVISION = "1" * 40
+HOOK = "/api/webhook/gitops"
+
+
+class Parts:
+    """What the application is handed, and what it did with it."""
+
+    def __init__(self, root: Path) -> None:
+        self.config = Config(
+            source=root / "gitopsd.yaml",
+            state_dir=root / "state",
+            runtime_dir=root / "run",
+            engine=root / "engine",
+            max_body=10_000,
+            receivers={
+                name: Receiver(name=name, provider="github", secrets=(name,)) for name in ("default", "second", "shut")
+            },
+        )
+        self.repos: Mapping[str, Repo] = {"blog": repo("blog")}
+        self.store = Store(path_in(self.config.state_dir), lambda: NOW)
+        self.secrets = {"default": (Secret("default", SECRET.encode()),), "second": (Secret("second", b"second"),)}
+        self.closed: Mapping[str, str] = {}
+        self.broken = ""
+        self.dispatcher_problem = ""
+        self.opted_in: dict[str, Repo] = {}
+        self.rescans = 0
+        self.jobs_at_wake: list[int] = []
+        app = create_app(
+            self.serving,
+            rescan=self.rescan,
+            wake=lambda: self.jobs_at_wake.append(len(self.store.jobs(limit=100))),
+            dispatcher_problem=lambda: self.dispatcher_problem,
+            clock=lambda: NOW,
+        )
+        self.client = testing.TestClient(app)
+
+    def serving(self) -> Serving | str:
+        if self.broken:
+            return self.broken
+        return Serving(config=self.config, store=self.store, repos=self.repos, secrets=self.secrets, closed=self.closed)
+
+    def rescan(self) -> Mapping[str, Repo]:
+        self.rescans += 1
+        self.repos = {**self.repos, **self.opted_in}
+        return self.repos
+
+    def post(self, body: bytes, headers: Mapping[str, str], path: str = HOOK) -> testing.Result:
+        return self.client.simulate_post(path, body=body, headers=dict(headers))
+
+    def deliver(self, payload: Mapping[str, Any], path: str = HOOK, **signing: str) -> testing.Result:
+        body = json.dumps(payload).encode()
+        return self.post(body, signed_headers(body, **signing), path)
+
+
+def repo(name: str, ref: str = "main") -> Repo:
+    return Repo(name=name, url=f"https://github.com/demo/{name}.git", ref=ref, path=Path("/srv") / name)
+
+
+def push(name: str = "blog", **changes: Any) -> dict[str, Any]:
+    repository = {"full_name": f"demo/{name}", "clone_url": f"https://github.com/demo/{name}.git"}
+    return {"ref": "refs/heads/main", "after": REVISION, "repository": repository} | changes
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    made = Parts(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_the_dispatcher_is_woken_when_the_job_is_in_the_store(parts: Parts) -> None:
+    answer = parts.deliver(push(), delivery="one")
+
+    assert answer.status_code == 202
+    job = parts.store.jobs("blog", limit=1)[0]
+    assert answer.json == {"delivery": "one", "jobs": [{"id": job.id, "repo": "blog"}]}
+    assert (job.delivery, job.ref, job.revision) == ("one", "refs/heads/main", REVISION)
+    assert parts.jobs_at_wake == [1]
+
+
+def test_every_repo_that_follows_the_branch_gets_a_job(parts: Parts) -> None:
+    follower = replace(parts.repos["blog"], name="mirror", path=Path("/srv/mirror"))
+    other = replace(parts.repos["blog"], name="staging", ref="next", path=Path("/srv/staging"))
+    parts.repos = {**parts.repos, "mirror": follower, "staging": other}
+
+    answer = parts.deliver(push())
+
+    assert [job["repo"] for job in answer.json["jobs"]] == ["blog", "mirror"]
+    assert [delivery.reason for delivery in parts.store.deliveries("staging", limit=1)] == [
+        "follows refs/heads/next, not refs/heads/main"
+    ]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="no media type"),
+        pytest.param({"Content-Type": "text/plain"}, id="text"),
+        pytest.param({"Content-Type": "application/json, application/json"}, id="twice"),
+        pytest.param({"Content-Type": "application/jsonx"}, id="not quite"),
+    ],
+)
+def test_a_body_of_another_type_is_turned_away(parts: Parts, headers: dict[str, str]) -> None:
+    assert parts.post(b"{}", signed_headers(b"{}") | {"Content-Type": ""} | headers).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json; charset=utf-8", "Application/JSON", " application/json ;x=y"]
+)
+def test_parameters_and_case_of_the_media_type_do_not_count(parts: Parts, media_type: str) -> None:
+    body = json.dumps(push()).encode()
+    assert parts.post(body, signed_headers(body) | {"Content-Type": media_type}).status_code == 202
+
+
+def test_a_body_over_the_cap_is_turned_away_before_it_is_verified(parts: Parts) -> None:
+    body = b" " * (parts.config.max_body + 1)
+    assert parts.post(body, {"Content-Type": "application/json"}).status_code == 413
+    assert parts.post(body[:-1], {"Content-Type": "application/json"}).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[" * 5000, b"\xff\x00"])
+def test_nothing_is_parsed_before_it_is_verified(parts: Parts, body: bytes) -> None:
+    unsigned = {"Content-Type": "application/json", "X-GitHub-Event": "push"}
+    assert parts.post(body, unsigned).status_code == 401
+    assert parts.post(body, signed_headers(body)).status_code == 400
+    assert parts.store.deliveries(None, limit=1) == []
+
+
+def test_a_secret_opens_its_own_receiver_and_no_other(parts: Parts) -> None:
+    paths = ("/hook/second", HOOK, "/hook/default", "/hook/shut", "/hook/unheard-of")
+    assert [parts.deliver(push(), path, secret="second").status_code for path in paths] == [202, 401, 401, 401, 401]
+
+
+def test_what_the_headers_say_of_the_sender_does_not_choose_the_proof(parts: Parts) -> None:
+    body = json.dumps(push()).encode()
+    headers = {"Content-Type": "application/json", "X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": SECRET}
+    assert parts.post(body, headers).status_code == 401
+
+
+def test_a_delivery_id_counts_as_seen_only_for_its_receiver(parts: Parts) -> None:
+    assert parts.deliver(push(), delivery="one").status_code == 202
+    assert parts.deliver(push(), "/hook/second", secret="second", delivery="one").status_code == 202
+    again = parts.deliver(push(), delivery="one")
+    assert (again.status_code, again.json["reason"]) == (200, "accepted before, as job 1")
+
+
+@pytest.mark.parametrize("given", ["", "a b", "é", "x" * 201, "\t"])
+def test_a_delivery_without_a_usable_id_goes_by_its_body(parts: Parts, given: str) -> None:
+    body = json.dumps(push()).encode()
+    headers = signed_headers(body) | {"X-GitHub-Delivery": given}
+    first, second = parts.post(body, headers), parts.post(body, headers)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json["delivery"].startswith("sha256:")
+
+
+def test_a_delivery_that_the_store_could_not_keep_may_come_again(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.config.state_dir.write_text("a file in the way")
+
+    turned_away = parts.deliver(push(), delivery="one")
+    not_ready = parts.client.simulate_get("/readyz")
+
+    assert turned_away.status_code == not_ready.status_code == 503
+    assert int(turned_away.headers["Retry-After"]) > 0
+    assert turned_away.json == {"error": "the store cannot be written"}
+    assert parts.jobs_at_wake == []
+    assert str(parts.config.state_dir) in caplog.text
+    parts.config.state_dir.unlink()
+    assert parts.deliver(push(), delivery="one").status_code == 202
+
+
+def test_without_a_configuration_everything_but_health_is_unavailable(parts: Parts) -> None:
+    parts.broken = "the configuration is broken: line 3"
+    for answer in (parts.deliver(push()), parts.client.simulate_get("/readyz")):
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    assert parts.client.simulate_get("/readyz").json == {"error": "the configuration is broken: line 3"}
+    assert parts.client.simulate_get("/healthz").json == {"status": "ok"}
+
+
+def test_readiness_names_everything_that_is_in_the_way(parts: Parts) -> None:
+    assert parts.client.simulate_get("/readyz").json == {"status": "ready"}
+    parts.closed = {"shut": "secret 'shut' is missing"}
+    parts.dispatcher_problem = "the dispatcher has stopped"
+    answer = parts.client.simulate_get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json["error"] == "receiver 'shut' is closed: secret 'shut' is missing; the dispatcher has stopped"
+
+
+def test_a_checkout_that_was_opted_in_since_is_found_by_its_first_push(parts: Parts) -> None:
+    parts.config = replace(parts.config, roots=(Path("/srv"),))
+    parts.opted_in = {"shop": repo("shop")}
+    assert parts.deliver(push("shop")).status_code == 202
+    assert parts.deliver(push("shop")).status_code == 202
+    assert parts.rescans == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "event"),
+    [(push("shop"), "ping"), (push("shop"), "star"), (push(), "push"), (push(ref="refs/heads/next"), "push")],
+)
+def test_nothing_is_looked_for_on_disk_when_that_cannot_matter(
+    parts: Parts, payload: dict[str, Any], event: str
+) -> None:
+    parts.config = replace(parts.config, roots=(Path("/srv"),))
+    parts.deliver(payload, event=event)
+    assert parts.rescans == 0
+
+
+def test_without_roots_a_push_for_a_stranger_does_not_look_for_checkouts(parts: Parts) -> None:
+    answer = parts.deliver(push("stranger"))
+    assert (answer.status_code, answer.json["reason"]) == (200, "no repo is configured for demo/stranger")
+    assert parts.rescans == 0
+
+
+def test_a_flood_of_refused_deliveries_is_logged_once(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(50):
+        parts.post(b"{}", {"Content-Type": "application/json"}, f"/hook/guess-{number}")
+    assert [record.message for record in caplog.records if "refused" in record.message] == [
+        "receiver '(unknown)': refused a delivery: the receiver has no usable secret"
+    ]
+
+
+def test_a_fault_of_our_own_shows_nothing_of_its_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def serving() -> Serving:
+        raise KeyError("inside")
+
+    app = create_app(serving, rescan=dict, wake=lambda: None, dispatcher_problem=str, clock=lambda: NOW)
+    with caplog.at_level(logging.ERROR):
+        answer = testing.TestClient(app).simulate_post(HOOK, body=b"{}")
+    assert (answer.status_code, answer.json) == (500, {"error": "internal error"})
+    assert "KeyError('inside')" in caplog.text
+    assert "test_receiver.py:" in caplog.text

@@ -1,0 +1,241 @@
+"""The contract with the engine, kept by engines of a few lines."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gitopsd import script
+from gitopsd.model import Config, Job, JobState, Outcome, Phase, Receiver, Repo, Trigger
+from tests.site import SECRET, wait_for
+
+OLD, NEW = "1" * 40, "2" * 40
+JOB = Job(
+    id=7,
+    repo="blog",
+    trigger=Trigger.MANUAL,
+    state=JobState.RUNNING,
+    reason="",
+    attempts=1,
+    due_at=0.0,
+    created_at=0.0,
+)
+Run = Callable[..., tuple[Outcome, str]]
+
+
+class Engine:
+    """An engine that a test writes, and the surroundings that it is run in."""
+
+    def __init__(self, root: Path) -> None:
+        self.output_path = root / "report"
+        self.repo = Repo(
+            name="blog",
+            url="https://github.com/demo/blog.git",
+            ref="main",
+            path=Path("/srv/blog"),
+            deploy=("./deploy.sh", "a b", "$(c)"),
+            timeout_sec=20.0,
+        )
+        self.config = Config(
+            source=root / "gitopsd.yaml",
+            state_dir=root / "state",
+            runtime_dir=root / "run",
+            engine=root / "engine",
+            receivers={"default": Receiver(name="default", provider="github", secrets=("github-webhook-secret",))},
+        )
+        self.job = JOB
+        self.shown = b""
+        lock_path = root / "lock"
+        lock_path.touch()
+        self.lock_fd = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
+
+    def run(self, *lines: str, stop_fd: int | None = None) -> Outcome:
+        if lines:
+            self.config.engine.write_text("\n".join(("#!/bin/bash", *lines, "")))
+            self.config.engine.chmod(0o755)
+        self.shown = b""
+        return script.run(
+            self.config,
+            self.repo,
+            self.job,
+            output_path=self.output_path,
+            on_output=self._show,
+            lock_fd=self.lock_fd,
+            stop_fd=stop_fd,
+        )
+
+    def _show(self, chunk: bytes) -> None:
+        self.shown += chunk
+
+    def environment(self) -> dict[str, str]:
+        assert self.run("env -0").exit_code == 0
+        return dict(line.split("=", 1) for line in self.shown.decode().split("\0") if line)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(tmp_path)
+    yield made
+    os.close(made.lock_fd)
+
+
+def say(**values: str) -> str:
+    return "\n".join(f"echo '{key}={value}' >> \"$GITOPSD_OUTPUT\"" for key, value in values.items())
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "retry", "keep_trying"),
+    [
+        (0, JobState.SUCCEEDED, False, False),
+        (1, JobState.FAILED, True, False),
+        (75, JobState.FAILED, True, True),
+        (77, JobState.REFUSED, False, False),
+        (78, JobState.FAILED, False, False),
+        (126, JobState.FAILED, True, False),
+        (255, JobState.FAILED, True, False),
+    ],
+)
+def test_the_exit_code_decides(engine: Engine, code: int, state: JobState, retry: bool, keep_trying: bool) -> None:
+    outcome = engine.run(say(old_revision=OLD, new_revision=NEW, reason="because"), f"exit {code}")
+    assert (outcome.state, outcome.retry, outcome.keep_trying) == (state, retry, keep_trying)
+    assert (outcome.exit_code, outcome.reason) == (code, "because")
+    assert (outcome.old_revision, outcome.new_revision) == (OLD, NEW)
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "reason"),
+    [
+        ({"old_revision": OLD, "new_revision": NEW}, JobState.SUCCEEDED, "deployed"),
+        ({"old_revision": OLD, "new_revision": OLD}, JobState.UNCHANGED, "nothing to do"),
+        ({"old_revision": OLD, "new_revision": OLD, "changed": "yes"}, JobState.SUCCEEDED, "deployed"),
+        ({"old_revision": OLD, "new_revision": NEW, "changed": "no"}, JobState.UNCHANGED, "nothing to do"),
+        ({"old_revision": "", "new_revision": NEW}, JobState.SUCCEEDED, "deployed"),
+        ({}, JobState.UNCHANGED, "nothing to do"),
+    ],
+)
+def test_whether_anything_changed_is_the_engines_word(
+    engine: Engine, values: dict[str, str], state: JobState, reason: str
+) -> None:
+    outcome = engine.run(say(**values) or "true")
+    assert outcome.state is state
+    assert outcome.reason.startswith(reason)
+    assert outcome.old_revision == (values.get("old_revision") or None)
+
+
+def test_an_engine_that_says_nothing_is_named_with_its_phase_and_exit_code(engine: Engine) -> None:
+    assert engine.run("exit 3").reason == "start: the engine exited with 3"
+    assert engine.run(say(phase="fetch at=1.5"), "exit 3").reason == "fetch: the engine exited with 3"
+
+
+def test_the_phases_come_with_their_times(engine: Engine) -> None:
+    outcome = engine.run(say(phase="prepare at=1700000000.25"), say(phase="fetch at=1700000001.500000"))
+    assert outcome.phases == (Phase(name="prepare", at=1700000000.25), Phase(name="fetch", at=1700000001.5))
+
+
+def test_the_report_of_the_run_before_is_not_taken_for_this_one(engine: Engine) -> None:
+    engine.run(say(new_revision=NEW, reason="old"), "exit 1")
+    outcome = engine.run("exit 1")
+    assert (outcome.new_revision, outcome.reason) == (None, "start: the engine exited with 1")
+
+
+def test_nonsense_in_the_report_does_no_harm(engine: Engine) -> None:
+    outcome = engine.run(
+        r"printf '=\n\nno equals sign\nphase=x\nphase=y at=soon\n\xff\xfe=\xff\nreason=%s\nnew_revision=cut of' "
+        r'"$(printf "%2000s" x)" >> "$GITOPSD_OUTPUT"',
+        "exit 1",
+    )
+    assert outcome.phases == (Phase(name="x", at=0.0), Phase(name="y", at=0.0))
+    assert outcome.new_revision is None
+    assert len(outcome.reason) == 500
+
+
+def test_the_engine_is_told_what_the_contract_says(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("GITOPSD_REVISION", "left over from somewhere")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+
+    environment = engine.environment()
+
+    told = {key.removeprefix("GITOPSD_"): value for key, value in environment.items() if key.startswith("GITOPSD_")}
+    assert told == {
+        "URL": "https://github.com/demo/blog.git",
+        "REF": "main",
+        "PATH": "/srv/blog",
+        "STRATEGY": "in-place",
+        "DEPLOY": "./deploy.sh 'a b' '$(c)'",
+        "STATE_DIR": str(engine.config.state_dir),
+        "OUTPUT": str(engine.output_path),
+        "FORCE": "",
+        "OPT_IN": "",
+        "LOCK_FD": str(engine.lock_fd),
+    }
+    assert environment["SSH_AUTH_SOCK"] == "/run/agent"
+    assert not {"LISTEN_FDS", "NOTIFY_SOCKET"} & set(environment)
+    assert SECRET not in environment.values()
+
+
+def test_force_and_opt_in_are_said_as_yes(engine: Engine) -> None:
+    engine.job = replace(engine.job, force=True)
+    engine.repo = replace(engine.repo, opted_in_by_file=True)
+    environment = engine.environment()
+    assert (environment["GITOPSD_FORCE"], environment["GITOPSD_OPT_IN"]) == ("yes", "yes")
+
+
+def test_the_engine_gets_the_name_the_lock_and_no_input(engine: Engine) -> None:
+    engine.run('echo "$#:$1:$(readlink /proc/self/fd/$GITOPSD_LOCK_FD):$(cat | wc -c)"', "echo oops >&2")
+    assert engine.shown.decode() == f"1:blog:{engine.output_path.parent / 'lock'}:0\noops\n"
+
+
+def test_an_engine_that_takes_too_long_is_ended_with_all_it_started(engine: Engine, tmp_path: Path) -> None:
+    engine.repo = replace(engine.repo, timeout_sec=0.3)
+    outcome = engine.run(say(phase="deploy at=1"), f"sleep 1000 & echo $! > '{tmp_path}/child'", "wait")
+    assert (outcome.state, outcome.retry, outcome.keep_trying) == (JobState.FAILED, True, False)
+    assert outcome.reason == "deploy was ended: the sync took longer than 0.3 s (repos.blog.timeout)"
+    child = (tmp_path / "child").read_text().strip()
+    wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists(), "the end of the child")
+
+
+def test_an_engine_that_is_killed_says_by_what(engine: Engine) -> None:
+    outcome = engine.run(say(phase="fetch at=1"), "kill -SEGV $$")
+    assert (outcome.state, outcome.reason, outcome.exit_code) == (JobState.FAILED, "fetch was killed by SIGSEGV", None)
+    assert outcome.retry
+
+
+def test_a_sync_that_is_told_to_stop_is_interrupted_and_no_failure(engine: Engine, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    begun = tmp_path / "begun"
+
+    def stop() -> None:
+        wait_for(begun.exists, "the engine")
+        os.write(writer, b"x")
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        report = say(old_revision=OLD, phase="deploy at=1")
+        outcome = engine.run(report, f"touch '{begun}'", "sleep 1000", stop_fd=reader)
+    finally:
+        stopper.join()
+        os.close(reader)
+        os.close(writer)
+    assert outcome.state is JobState.INTERRUPTED
+    assert outcome.reason == "interrupted during deploy; queued again"
+    assert (outcome.old_revision, outcome.retry) == (OLD, False)
+
+
+def test_an_engine_that_is_not_there_is_a_fault_of_the_configuration(engine: Engine) -> None:
+    outcome = engine.run()
+    assert (outcome.state, outcome.exit_code, outcome.retry) == (JobState.FAILED, script.EXIT_CONFIG, False)
+    assert str(engine.config.engine) in outcome.reason
+
+
+def test_a_report_that_cannot_be_written_is_tried_again(engine: Engine) -> None:
+    engine.output_path.mkdir()
+    outcome = engine.run("exit 0")
+    assert (outcome.state, outcome.retry, outcome.keep_trying) == (JobState.FAILED, True, True)
+    assert str(engine.output_path) in outcome.reason

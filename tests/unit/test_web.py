@@ -1,0 +1,208 @@
+"""The HTTP loop on real sockets: who is answered, how much is read, and how it stops."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitopsd.web import WebServer
+from tests.site import WAIT_SEC, wait_for
+
+LIMIT = 1000
+
+
+class Application:
+    """Answers with the length of what it read. A request for /wait is answered when the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/wait":
+            self.begun.set()
+            self.gate.wait(WAIT_SEC)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        answer = f"read {len(body)}".encode()
+        start_response("200 OK", [("Content-Length", str(len(answer))), ("Content-Type", "text/plain")])
+        return [answer]
+
+
+@contextmanager
+def served(app: Application, *listeners: socket.socket) -> Iterator[WebServer]:
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        server = WebServer(app, listeners, LIMIT)
+        server.start()
+        try:
+            yield server
+        finally:
+            app.gate.set()
+            if server.is_alive():
+                server.stop()
+
+
+def listen() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def connect(listener: socket.socket) -> socket.socket:
+    client = socket.socket(listener.family, socket.SOCK_STREAM)
+    client.settimeout(WAIT_SEC)
+    client.connect(listener.getsockname())
+    return client
+
+
+def post(length: int, path: str = "/") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Everything until the server closes the connection."""
+    chunks = []
+    while chunk := client.recv(65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def ask(listener: socket.socket, request: bytes) -> bytes:
+    """What the server says to a request that ends the connection, or that it ends it for."""
+    with connect(listener) as client:
+        client.sendall(request)
+        return read_all(client)
+
+
+def closing(request: bytes) -> bytes:
+    return request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n")
+
+
+@pytest.mark.parametrize(
+    ("tcp", "unix"),
+    [
+        (2, 0),
+        (0, 2),
+        (1, 1),
+    ],
+)
+def test_it_answers_on_every_socket_that_it_is_handed(tcp: int, unix: int, tmp_path: Path) -> None:
+    listeners = [listen() for _ in range(tcp)] + [listen_unix(tmp_path / f"socket-{number}") for number in range(unix)]
+    with served(Application(), *listeners):
+        answers = [ask(listener, closing(post(3)) + b"abc") for listener in listeners]
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"read 3") for answer in answers)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(count: int) -> None:
+    listeners = [listen() for _ in range(count)]
+    with served(Application(), *listeners) as server:
+        for listener in listeners:
+            assert ask(listener, closing(post(LIMIT)) + b"x" * LIMIT).endswith(f"read {LIMIT}".encode())
+            assert ask(listener, post(LIMIT + 1)).startswith(b"HTTP/1.1 413 ")
+        server.set_max_body(LIMIT + 1)
+        for listener in listeners:
+            assert ask(listener, closing(post(LIMIT + 1)) + b"x" * (LIMIT + 1)).endswith(f"read {LIMIT + 1}".encode())
+            assert ask(listener, post(LIMIT + 2)).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_body_is_cut_at_the_limit() -> None:
+    start = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    listener = listen()
+    with served(Application(), listener):
+        small = ask(listener, closing(start) + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        large = ask(listener, start + b"200\r\n" + b"x" * 512 + b"\r\n200\r\n" + b"x" * 512)
+    assert small.endswith(b"read 5")
+    assert large.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_sender_that_asks_first_is_told_to_go_on() -> None:
+    listener = listen()
+    with served(Application(), listener), connect(listener) as client:
+        client.sendall(closing(post(3)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 Continue\r\n")
+        client.sendall(b"abc")
+        assert read_all(client).endswith(b"read 3")
+
+
+def test_stopping_waits_for_the_answer_to_a_request_that_is_worked_on() -> None:
+    app, listener = Application(), listen()
+    with served(app, listener) as server, connect(listener) as client:
+        client.sendall(post(3, "/wait") + b"abc")
+        assert app.begun.wait(WAIT_SEC)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        app.gate.set()
+        answer = read_all(client)
+        stopping.join(WAIT_SEC)
+    assert answer.endswith(b"read 3")
+
+
+def test_stopping_waits_for_the_rest_of_a_request_that_has_begun_to_arrive() -> None:
+    app, listener = Application(), listen()
+    with served(app, listener) as server, connect(listener) as client:
+        client.sendall(post(6).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert client.recv(65536).startswith(b"HTTP/1.1 100 ")  # so it has the headers
+        client.sendall(b"abc")
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        client.sendall(b"def")
+        answer = read_all(client)
+        stopping.join(WAIT_SEC)
+    assert answer.endswith(b"read 6")
+
+
+def test_an_idle_connection_does_not_keep_it_from_stopping() -> None:
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        client.sendall(post(0))
+        assert b"read 0" in client.recv(65536)
+        server.stop()
+        assert not server.is_alive()
+        assert client.recv(1) == b""
+
+
+def test_a_client_that_goes_away_leaves_nothing_open() -> None:
+    listener = listen()
+    with served(Application(), listener):
+        for request in (b"", b"POST", post(10) + b"abc", post(3) + b"abc"):
+            with connect(listener) as client:
+                client.sendall(request)
+        assert ask(listener, closing(post(1)) + b"x").endswith(b"read 1")
+
+        def open_here() -> int:
+            mine = listener.getsockname()[1]
+            rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+            return sum(row[1].endswith(f":{mine:04X}") and row[3] in ("01", "08") for row in rows)  # ours: open, half
+
+        wait_for(lambda: open_here() == 0, "the server to close its ends")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"POST http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", id="a target that is no URL"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+            id="a length of more digits than Python reads",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_answered_and_no_fault(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = listen()
+    with served(Application(), listener):
+        answer = ask(listener, request_bytes)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
+    assert caplog.text == ""
