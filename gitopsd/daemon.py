@@ -89,13 +89,12 @@ class Daemon:
                 _log.error("deliveries get 503 until it is mended and reloaded")
             return
         if self._serving:
-            config = self._keep_places(config, self._serving.config)
+            config = self._keep_place(config, self._serving.config)
         with self._reloading:
             self._serving = self._prepare(config)
         self._web.set_max_body(config.max_body)
-        in_force_path = _keep_in_force(config)
         if self._dispatcher is None:
-            self._runner = LocalRunner(in_force_path, self._secret_names)
+            self._runner = LocalRunner(self._config_text, self._secret_names)
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
@@ -108,7 +107,7 @@ class Daemon:
         self._secret_names.update(name for receiver in config.receivers.values() for name in receiver.secrets)
         store = self._serving.store if self._serving else Store(path_in(config.state_dir), time.time)
         lines = [f"receiver '{name}' is closed: {why}" for name, why in closed.items()]
-        for line in (*lines, *found.problems):
+        for line in (*lines, *found.problems.values()):
             _log.warning("%s", line)
         self._note(store, lines)
         return Serving(config=config, store=store, repos=found.repos, secrets=secrets, closed=closed)
@@ -119,24 +118,33 @@ class Daemon:
         except StoreError as error:
             _log.error("%s", error)
 
-    def _keep_places(self, config: Config, before: Config) -> Config:
-        if (config.state_dir, config.runtime_dir) != (before.state_dir, before.runtime_dir):
-            _log.warning("state_dir and runtime_dir change with the next start only")
-        return replace(config, state_dir=before.state_dir, runtime_dir=before.runtime_dir)
+    def _keep_place(self, config: Config, before: Config) -> Config:
+        if config.state_dir != before.state_dir:
+            _log.warning("state_dir changes with the next start only")
+        return replace(config, state_dir=before.state_dir)
 
     def _config(self) -> Config | None:
         return self._serving.config if self._serving else None
+
+    def _config_text(self) -> str:
+        """What syncs go by: the configuration in force, whatever stands in the file by now."""
+        return configuration.dump(self._serving.config) if self._serving else ""
 
     def _wake(self) -> None:
         if self._dispatcher:
             self._dispatcher.wake()
 
     def _rescan(self) -> Mapping[str, Repo]:
-        """Look for checkouts that were opted in since; they stay known."""
+        """Look for checkouts that were opted in since.
+
+        What was known stays known: a checkout that is no repo at the moment (in the middle of a rebase, say) still gets
+        its job, and the sync says what is wrong with it.
+        """
         with self._reloading:
             if self._serving is None:
                 return {}
-            self._serving = replace(self._serving, repos=find_repos(self._serving.config).repos)
+            found = find_repos(self._serving.config)
+            self._serving = replace(self._serving, repos={**self._serving.repos, **found.repos})
             return self._serving.repos
 
     def _status(self) -> str:
@@ -158,22 +166,6 @@ class Daemon:
         self._web.stop()
         if self._dispatcher and self._serving:
             self._dispatcher.finish(self._serving.config.stop_timeout_sec)
-
-
-def _keep_in_force(config: Config) -> Path:
-    """A copy of the configuration for the syncs: they go by the one in force too, while the file itself is broken."""
-    path = config.runtime_dir / "in-force.yaml"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new_path = path.with_suffix(".new")
-        new_path.unlink(missing_ok=True)
-        new_path.touch(mode=0o600)  # the file it stands for may be for this user alone
-        new_path.write_text(configuration.dump(config), encoding="utf-8")
-        new_path.rename(path)
-    except OSError as error:
-        _log.error("%s: cannot be written: %s; is runtime_dir writable?", path, error.strerror)
-        return config.source
-    return path
 
 
 def inherited_sockets() -> list[socket.socket]:

@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitopsd import process
+from gitopsd.config import has_credentials
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
 
@@ -19,40 +20,51 @@ _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ou
 
 @dataclass(frozen=True)
 class Found:
-    """The repos by name, and one line for each checkout below a root that opted in and yet cannot be one."""
+    """The repos by name, and what is wrong with what is none: by the name it would have, or by the root."""
 
     repos: Mapping[str, Repo] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_repos(config: Config) -> Found:
     """Every repo. What `config` names comes first: a checkout below a root that has its path or name is left to it."""
     repos = dict(config.repos)
-    named_paths = {os.path.normpath(repo.path) for repo in config.repos.values()}
-    problems = []
+    places = {os.path.realpath(repo.path) for repo in config.repos.values()}
+    problems = {}
     for root in config.roots:
-        for path in sorted(path.parent for path in root.glob(f"*/{OPT_IN_FILE}")):
-            if os.path.normpath(path) in named_paths:
+        if not os.path.isdir(root):
+            problems[str(root)] = f"roots: {root} is not a directory (that we may enter); make it, or take it out"
+        for path in _opted_in(root):
+            place, name = os.path.realpath(path), path.name.lower()
+            if place in places:
                 continue
             try:
-                repo = _read_checkout(path)
-                if repo.name in repos:
-                    raise GitopsdError(f"the name '{repo.name}' is taken by {repos[repo.name].path}")
-                repos[repo.name] = repo
+                if name in repos:
+                    raise GitopsdError(f"the name '{name}' is taken by {repos[name].path}")
+                repos[name] = _read_checkout(path)
+                places.add(place)
             except GitopsdError as error:
-                problems.append(f"{path}: opted in, but no repo: {error}")
-    return Found(repos, tuple(problems))
+                problems[name] = f"{path}: opted in, but no repo: {error}"
+    return Found(repos, problems)
 
 
 def find_repo(config: Config, name: str) -> Repo:
-    """The repo called `name`. Raises GitopsdError if there is none."""
+    """The repo called `name`. Raises GitopsdError if there is none, with the reason if it is known."""
     if name in config.repos:
         return config.repos[name]
-    repos = find_repos(config).repos
-    if name not in repos:
-        known = f"known: {', '.join(repos)}" if repos else "none is configured"
-        raise GitopsdError(f"there is no repo '{name}' in the configuration; {known}")
-    return repos[name]
+    found = find_repos(config)
+    if name in found.repos:
+        return found.repos[name]
+    known = f"known: {', '.join(found.repos)}" if found.repos else "none is configured"
+    raise GitopsdError(found.problems.get(name) or f"there is no repo '{name}' in the configuration; {known}")
+
+
+def _opted_in(root: Path) -> Iterator[Path]:
+    try:
+        checkouts = [path for path in root.iterdir() if os.path.lexists(path / OPT_IN_FILE)]
+        yield from sorted(checkouts, key=lambda path: (path.is_symlink(), path))  # a link to one of them is none more
+    except OSError:
+        return  # find_repos says so
 
 
 def _read_checkout(path: Path) -> Repo:
@@ -61,18 +73,24 @@ def _read_checkout(path: Path) -> Repo:
     if not _NAME.fullmatch(name):
         raise GitopsdError(f"'{path.name}' is no name for a repo; name it under repos: in the configuration")
     git_dir = path / ".git"
-    if not git_dir.is_dir():
+    if not os.path.isdir(git_dir):
         raise GitopsdError("it is not a git checkout of its own (no .git directory)")
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(git_dir / "config"), "--get", "remote.origin.url")
     ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
     if ended.exit_code != 0 or not url.strip():
         raise GitopsdError("it has no remote 'origin'")
+    if has_credentials(url.strip()):
+        raise GitopsdError("the URL of its origin holds credentials; use an ssh key or a git credential helper")
+    return Repo(name=name, url=url.strip(), ref=_branch(git_dir), path=path, opted_in_by_file=True)
+
+
+def _branch(git_dir: Path) -> str:
+    """The branch that the checkout is on."""
     try:
         head = (git_dir / "HEAD").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise GitopsdError("its .git/HEAD cannot be read") from error
     if not head.startswith("ref: refs/heads/"):
         raise GitopsdError("it is not on a branch")
-    ref = head.removeprefix("ref: refs/heads/")
-    return Repo(name=name, url=url.strip(), ref=ref, path=path, opted_in_by_file=True)
+    return head.removeprefix("ref: refs/heads/")

@@ -13,7 +13,7 @@ from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _RESCAN_SEC = 5.0
-_HOLD_OFF_SEC = 2.0
+_HOLD_OFF_SEC = 1.0
 _PRUNE_SEC = 3600.0
 
 
@@ -103,32 +103,42 @@ class Dispatcher:
         config = self._config()
         if config is None:
             return
-        for repo in self._startable(config):
-            if len(self._runner.running()) >= config.max_parallel or self._stopping.is_set():
-                return
-            self._runner.start(repo, self._ended)
+        trouble = []
+        for repo in self._wanted():
+            try:
+                if not lock.is_free(config.state_dir, repo):
+                    continue
+                if len(self._runner.running()) >= config.max_parallel or self._stopping.is_set():
+                    break
+                self._runner.start(repo, self._ended)
+            except GitopsdError as error:  # one repo's trouble is no other's
+                trouble.append(str(error))
         if self._clock() - self._pruned_at > _PRUNE_SEC:
             self._pruned_at = self._clock()
             self._store.prune(config.keep)
+        if trouble:
+            raise GitopsdError("; ".join(trouble))
 
-    def _startable(self, config: Config) -> list[str]:
-        """The repos that a sync must be started for: a due job waits, or one runs that nobody is working on."""
-        running = set(self._runner.running())
-        wanted = dict.fromkeys([*(job.repo for job in self._store.running()), *self._store.due()])
+    def _wanted(self) -> list[str]:
+        """The repos that a sync may have to be started for: a due job waits, or one is recorded as running."""
         now = time.monotonic()
-        for repo in [repo for repo, until in self._held_off.items() if until <= now]:
+        for repo in [repo for repo, until in list(self._held_off.items()) if until <= now]:
             del self._held_off[repo]
-        return [
-            repo
-            for repo in wanted
-            if repo not in running and repo not in self._held_off and lock.is_free(config.runtime_dir, repo)
-        ]
+        ours = {*self._runner.running(), *self._held_off}
+        wanted = dict.fromkeys([*(job.repo for job in self._store.running()), *self._store.due()])
+        return [repo for repo in wanted if repo not in ours]
 
     def _ended(self, repo: str, exit_code: int) -> None:
-        if exit_code != 0:
-            # It could not even try (busy, store not writable, configuration broken): not at once again.
+        if exit_code != 0 or self._is_due(repo):
+            # It could not even try (busy, store not writable), or ended and left its job: not at once again.
             self._held_off[repo] = time.monotonic() + _HOLD_OFF_SEC
         self._wake.set()
+
+    def _is_due(self, repo: str) -> bool:
+        try:
+            return repo in self._store.due()
+        except GitopsdError:
+            return True
 
     def _pause_sec(self) -> float:
         try:

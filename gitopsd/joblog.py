@@ -22,10 +22,13 @@ def report_path(state_dir: Path, repo: str, job_id: int) -> Path:
 def remove_old(state_dir: Path, repo: str, keep: int) -> None:
     """Remove the logs of `repo` but for the newest `keep`."""
     directory = log_path(state_dir, repo, 0).parent
-    numbers = sorted(int(path.stem) for path in directory.glob("*.log") if path.stem.isdigit())
-    for number in numbers[:-keep]:
-        log_path(state_dir, repo, number).unlink(missing_ok=True)
-        report_path(state_dir, repo, number).unlink(missing_ok=True)
+    try:
+        numbers = sorted(int(path.stem) for path in directory.glob("*.log") if path.stem.isdecimal())
+        for number in numbers[:-keep]:
+            log_path(state_dir, repo, number).unlink(missing_ok=True)
+            report_path(state_dir, repo, number).unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s: old logs cannot be removed: %s", directory, error.strerror)
 
 
 class JobLog:
@@ -75,7 +78,8 @@ class JobLog:
         if not chunk or self._fd is None:
             return
         try:
-            os.write(self._fd, chunk)
+            while chunk:  # a disk that is nearly full takes a part first
+                chunk = chunk[os.write(self._fd, chunk) :]
         except OSError as error:
             _log.warning("%s: cannot be written: %s; the rest of this job's output is lost", self._path, error.strerror)
             os.close(self._fd)

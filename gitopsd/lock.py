@@ -11,7 +11,7 @@ from gitopsd.errors import BusyError, GitopsdError
 
 
 @contextmanager
-def hold(runtime_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[int]:
+def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[int]:
     """Hold the lock of `repo` for the block; gives the descriptor that holds it.
 
     A child that inherits the descriptor holds the lock too: it is free only when the last of them has ended, so a
@@ -19,7 +19,7 @@ def hold(runtime_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator
 
     Raises BusyError if it is not free within `patience_sec` seconds, GitopsdError if the directory cannot be used.
     """
-    path = _lock_path(runtime_dir, repo)
+    path = _lock_path(state_dir, repo)
     lock = FileLock(path, timeout=patience_sec)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,24 +27,25 @@ def hold(runtime_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator
     except Timeout as error:
         raise BusyError(f"another sync of {repo} is running (it holds {path})") from error
     except OSError as error:
-        raise GitopsdError(f"lock {path}: {error.strerror}; is runtime_dir writable?") from error
+        raise GitopsdError(f"lock {path}: {error.strerror}; is its directory writable?") from error
     try:
         yield _descriptor(path)
     finally:
         lock.release()
 
 
-def is_free(runtime_dir: Path, repo: str) -> bool:
+def is_free(state_dir: Path, repo: str) -> bool:
     """Whether nobody holds the lock of `repo` in this moment."""
     try:
-        with hold(runtime_dir, repo):
+        with hold(state_dir, repo):
             return True
     except BusyError:
         return False
 
 
-def _lock_path(runtime_dir: Path, repo: str) -> Path:
-    return runtime_dir / "locks" / f"{repo}.lock"
+def _lock_path(state_dir: Path, repo: str) -> Path:
+    # Beside the store: whoever shares the records must share the locks.
+    return state_dir / "locks" / f"{repo}.lock"
 
 
 def _descriptor(path: Path) -> int:

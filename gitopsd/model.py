@@ -124,7 +124,6 @@ class Config:
 
     source: Path
     state_dir: Path
-    runtime_dir: Path
     engine: Path
     runner: str = "auto"
     max_parallel: int = 2
@@ -176,6 +175,8 @@ class Job:
     """One wish to sync a repo, and what became of it. Times: epoch seconds.
 
     `revision` is what the trigger believes the tip to be, a hint only; `retry_of` is the job that this one tries again.
+    `attempts` counts this one too. Of those before it, `failures` failed for a cause that does not pass by itself, and
+    `interruptions` ended without a record, the last ones in a row.
     """
 
     id: int
@@ -184,6 +185,8 @@ class Job:
     state: JobState
     reason: str
     attempts: int
+    failures: int
+    interruptions: int
     due_at: float
     created_at: float
     delivery: str | None = None

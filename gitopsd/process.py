@@ -16,6 +16,7 @@ GRACE_SEC = 5.0
 
 _CHUNK_BYTES = 64 * 1024
 _LAST_WORDS_CHUNKS = 16
+_LONGEST_WAIT_SEC = 3600.0  # epoll takes no more than 24 days at once
 
 Child = subprocess.Popen[bytes]
 NOWHERE = subprocess.DEVNULL
@@ -98,6 +99,8 @@ def start(
         )
     except OSError as error:
         raise GitopsdError(f"{argv[0]}: cannot be started: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in a word or in the environment
+        raise GitopsdError(f"{argv[0]}: cannot be started: {error}") from error
 
 
 def output_of(argv: Sequence[str], *, environment: Mapping[str, str], timeout_sec: float) -> tuple[Ended, str]:
@@ -117,7 +120,8 @@ def _follow(
     told_to_end = None
     deadline = time.monotonic() + timeout_sec
     while True:
-        ready = {key.data: key for key, _ in selector.select(max(0.0, deadline - time.monotonic()))}
+        wait_sec = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT_SEC)
+        ready = {key.data: key for key, _ in selector.select(wait_sec)}
         if "output" in ready and not _hand_on(ready["output"].fd, on_output):
             selector.unregister(ready["output"].fileobj)
         if "ended" in ready:

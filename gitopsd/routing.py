@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
 
-_SCP_FORM = re.compile(r"(?:[^/@:]+@)?([^/:]+):(?!//)(.*)")
+_SCP_FORM = re.compile(r"(?:[^/@:]+@)?(\[[^]/]*\]|[^/:]+):(?!//)(.*)")
 _URL_FORM = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:]*)(?::\d*)?(/.*|)")
 
 

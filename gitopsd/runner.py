@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Set
-from pathlib import Path
+from typing import BinaryIO
 
 from gitopsd import process, systemd
 
@@ -12,12 +12,12 @@ from gitopsd import process, systemd
 class LocalRunner:
     """Runs `gitopsd run REPO` as a child in a process group of its own, so that it outlives a daemon that is killed."""
 
-    def __init__(self, config_path: Path, secrets: Set[str], *, quiet: bool = False) -> None:
-        """`config_path` is what the children read. `quiet`: their output goes nowhere.
+    def __init__(self, config_text: Callable[[], str], secrets: Set[str], *, quiet: bool = False) -> None:
+        """`config_text` gives the configuration for the next child, as YAML. `quiet`: its output goes nowhere.
 
         `secrets`: names that no child may find in its environment; whoever learns of more adds them to the set.
         """
-        self._config_path = config_path
+        self._config_text = config_text
         self._secrets = secrets
         self._quiet = quiet
         self._children: dict[str, process.Child] = {}
@@ -27,11 +27,13 @@ class LocalRunner:
 
         Raises GitopsdError if no process can be started.
         """
-        argv = (sys.executable, "-m", "gitopsd", "--config", str(self._config_path), "run", repo)
         environment = systemd.child_environment(os.environ, frozenset(self._secrets))
         # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
         environment.pop("CREDENTIALS_DIRECTORY", None)
-        child = process.start(argv, environment=environment, output=process.NOWHERE if self._quiet else None)
+        with _open_memory(self._config_text()) as config:
+            argv = (sys.executable, "-m", "gitopsd", "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
+            output = process.NOWHERE if self._quiet else None
+            child = process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
         self._children[repo] = child
 
         def wait() -> None:
@@ -49,3 +51,10 @@ class LocalRunner:
         """Tell every child to end; it ends its engine and records that it was interrupted."""
         for child in list(self._children.values()):
             child.terminate()
+
+
+def _open_memory(text: str) -> BinaryIO:
+    """A file that is nowhere but in the hands of whoever has its descriptor: nobody else reads, changes or keeps it."""
+    file = os.fdopen(os.memfd_create("gitopsd.yaml"), "wb", buffering=0)
+    file.write(text.encode())
+    return file

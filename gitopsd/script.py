@@ -15,6 +15,7 @@ EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
 _REASON_LENGTH = 500
+_LONGER_SEC = 2 * process.GRACE_SEC
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def run(
     try:
         output_path.unlink(missing_ok=True)
         ended = process.run(
-            (str(config.engine), repo.name),
+            # Ours is the limit; this one is for an engine that outlives us, and would keep the lock for good.
+            ("timeout", "--signal=KILL", f"{repo.timeout_sec + _LONGER_SEC:g}", str(config.engine), repo.name),
             environment=environment,
             timeout_sec=repo.timeout_sec,
             on_output=on_output,

@@ -23,8 +23,8 @@ def run(config: Config, name: str, store: Store, find_repo: Callable[[str], Repo
         return script.interrupted(script.read_report(joblog.report_path(config.state_dir, name, job.id)))
 
     # A moment of patience, as whoever looks whether the lock is free holds it for that moment.
-    with lock.hold(config.runtime_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
-        while job := store.claim(name, interrupted):
+    with lock.hold(config.state_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
+        while job := store.claim(name, interrupted, config.retry):
             _log.info("job %d of %s: running (%s)", job.id, name, job.trigger)
             done = store.finish(job, _run_engine(config, job, find_repo, lock_fd, stop_fd), config.retry)
             level = logging.INFO if done.state in (JobState.SUCCEEDED, JobState.UNCHANGED) else logging.WARNING

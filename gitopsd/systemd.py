@@ -1,6 +1,5 @@
 """Inherited sockets, sd_notify, credentials, the journal: what systemd hands to a process, and the way back."""
 
-import contextlib
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 
 _FIRST_FD = 3
 _JOURNAL_LINE_BYTES = 32 * 1024
+_JOURNAL_PATIENCE_SEC = 1.0
 _PRIVATE = frozenset(
     ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "WATCHDOG_USEC")
 )
@@ -60,7 +60,9 @@ class Notifier:
         """One line for `systemctl status`, sent when it is another than before."""
         if text != self._status:
             self._status = text
-            self._notifier.notify(f"STATUS={text}")
+            line = " ".join(text.splitlines())  # a second line would be an assignment of its own
+            # sdnotify sends Latin-1 and drops what is none, so give it the bytes of UTF-8 as if they were that.
+            self._notifier.notify(f"STATUS={line}".encode().decode("latin-1"))
 
 
 class Journal:
@@ -75,6 +77,8 @@ class Journal:
         self._socket: socket.socket | None = None
         if path.is_socket():
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            # Its queue is short, so a moment of patience; but a journald that hangs must not hold up the sync.
+            self._socket.settimeout(_JOURNAL_PATIENCE_SEC)
             try:
                 self._socket.connect(str(path))
             except OSError:
@@ -86,7 +90,8 @@ class Journal:
             return
         *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
         for line in lines:
-            self._send(line)
+            for start in range(0, len(line) or 1, _JOURNAL_LINE_BYTES):
+                self._send(line[start : start + _JOURNAL_LINE_BYTES])
         if len(self._unfinished) > _JOURNAL_LINE_BYTES:
             self._send(self._unfinished)
             self._unfinished = b""
@@ -99,15 +104,19 @@ class Journal:
             self._socket.close()
             self._socket = None
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         if self._socket is None:
             return
         entry = b"".join(f"{key}={value}\n".encode() for key, value in self._fields.items())
-        message = line[:_JOURNAL_LINE_BYTES]
         # With its length, as a message that is not all text (a stray carriage return) would be cut at it.
         entry += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
-        with contextlib.suppress(OSError):
+        try:
             self._socket.send(entry)
+        except TimeoutError:
+            self._socket.close()
+            self._socket = None
+        except OSError:
+            return
 
 
 def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, str]:

@@ -19,7 +19,7 @@ say() { printf '%s\n' "$*"; }
 # also where ssh repeats it without the scheme.
 mask() {
     LC_ALL=C sed -u -E -e 's,((https?|ftps?)://)[^[:space:]]*@,\1***@,g' \
-        -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]]*@,\1\2:***@,g'
+        -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]/]*@,\1\2:***@,g'
 }
 
 emit() { [[ -z $output ]] || { printf '%s=%s\n' "$1" "$2" >>"$output"; } 2>/dev/null; }

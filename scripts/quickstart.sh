@@ -54,7 +54,6 @@ push() {
 write_config() {
     cat >"$scratch/gitopsd.yaml" <<END
 state_dir: $scratch/state
-runtime_dir: $scratch/run
 stop_timeout: 2s
 repos:
   site:

@@ -60,7 +60,6 @@ class Site:
         self.state_dir = root / "state"
         self.settings: dict[str, Any] = {
             "state_dir": str(self.state_dir),
-            "runtime_dir": str(root / "run"),
             "stop_timeout": "5s",
             "retry": {"delay": "100ms", "max_delay": "1s"},
             "repos": {},

@@ -57,7 +57,7 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
 def _look(config: Config, *, offline: bool) -> list[Finding]:
     found = find_repos(config)
     findings = [Finding(f"configuration {config.source}: repos {', '.join(found.repos) or '(none)'}")]
-    findings += [Finding("roots", problem) for problem in found.problems]
+    findings += [Finding("roots", problem) for problem in found.problems.values()]
     findings += _secrets(config)
     findings += _places(config)
     findings += [_path(repo) for repo in found.repos.values()]
@@ -81,16 +81,15 @@ def _places(config: Config) -> Iterator[Finding]:
         yield Finding(f"store in {config.state_dir}")
     except StoreError as error:
         yield Finding("store", str(error))
-    yield _writable(f"runtime_dir {config.runtime_dir}", config.runtime_dir)
     executable = config.engine.is_file() and os.access(config.engine, os.X_OK)
     yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
 
 
 def _path(repo: Repo) -> Finding:
     subject = f"{repo.name}: path {repo.path}"
-    if (repo.path / ".git").exists() or not repo.path.exists():
+    if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):
         return _writable(subject, repo.path)
-    if not repo.path.is_dir():
+    if not os.path.isdir(repo.path):
         return Finding(subject, "is not a directory")
     try:
         empty = not any(repo.path.iterdir())
@@ -101,10 +100,12 @@ def _path(repo: Repo) -> Finding:
 
 def _writable(subject: str, path: Path) -> Finding:
     """Whether `path`, or the nearest directory above it that exists, can be written."""
-    nearest = next(each for each in (path, *path.parents) if each.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+    nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK):
         return Finding(subject)
-    return Finding(subject, f"{nearest} cannot be written by this user" if nearest.is_dir() else f"{nearest} is a file")
+    return Finding(
+        subject, f"{nearest} cannot be written by this user" if os.path.isdir(nearest) else f"{nearest} is a file"
+    )
 
 
 def _git_environment(config: Config) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import joblog, process
+from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
@@ -51,8 +52,7 @@ def logs(config_path: Path, target: str, *, follow: bool) -> int:
         # Ended first, then read: what was written in between is read too.
         current = store.job(job.id) or job
         ended = current.state not in (JobState.PENDING, JobState.RUNNING)
-        sys.stdout.buffer.write(tail.read())
-        sys.stdout.buffer.flush()
+        _write(tail.read())
         if ended or not follow:
             return EXIT_DONE
         time.sleep(_POLL_SEC)
@@ -80,5 +80,14 @@ def _from_journal(job: Job) -> int:
     _, text = process.output_of(argv, environment={"PATH": "/usr/bin:/bin"}, timeout_sec=_JOURNAL_SEC)
     if not text:
         raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and the journal has nothing of it")
-    sys.stdout.write(text)
+    _write(text.encode())
     return EXIT_DONE
+
+
+def _write(chunk: bytes) -> None:
+    """Write output as it is into a pipe; what a deploy or a remote wrote must not steer a terminal."""
+    if sys.stdout.isatty():
+        sys.stdout.write(terminal.plain(chunk.decode("utf-8", "replace")).plain)
+    else:
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.flush()

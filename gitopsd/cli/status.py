@@ -36,7 +36,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     found = find_repos(config)
     repos = [find_repo(config, name)] if name else list(found.repos.values())
     standings = [standing_of(config, store, repo) for repo in repos]
-    problems = [*(store.read_note(STATUS_NOTE) or []), *found.problems]
+    problems = [*(store.read_note(STATUS_NOTE) or []), *found.problems.values()]
     if as_json:
         terminal.print_json({"repos": [_json(standing) for standing in standings], "problems": problems})
         return EXIT_DONE

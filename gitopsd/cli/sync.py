@@ -40,13 +40,13 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     runner = _runner(config)
     jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
     if not wait:
-        return _leave(runner, jobs, as_json=as_json)
+        return _leave(runner, jobs, config.max_parallel - len(store.running()), as_json=as_json)
     screen = _Screen(quiet=as_json, prefixed=len(repos) > 1)
     followed = [
         _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
     ]
     with screen:
-        _follow(config, runner, followed)
+        _follow(config, store, runner, followed)
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(each.job) for each in followed]})
     return exits.worst(exits.of_job(each.job) for each in followed)
@@ -54,12 +54,12 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
 
 def _runner(config: Config) -> LocalRunner:
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
-    return LocalRunner(config.source, secrets, quiet=True)
+    return LocalRunner(lambda: configuration.dump(config), secrets, quiet=True)
 
 
-def _leave(runner: LocalRunner, jobs: Sequence[Job], *, as_json: bool) -> int:
-    """Start the syncs and go: they go on by themselves, and one that finds the lock taken is done by who holds it."""
-    for job in jobs:
+def _leave(runner: LocalRunner, jobs: Sequence[Job], slots: int, *, as_json: bool) -> int:
+    """Start as many syncs as may run beside those that do, and go. The daemon starts the others when it looks next."""
+    for job in jobs[: max(0, slots)]:
         runner.start(job.repo, lambda _repo, _code: None)
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
@@ -69,7 +69,7 @@ def _leave(runner: LocalRunner, jobs: Sequence[Job], *, as_json: bool) -> int:
     return exits.EXIT_DONE
 
 
-def _follow(config: Config, runner: LocalRunner, followed: Sequence["_Followed"]) -> None:
+def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequence["_Followed"]) -> None:
     """Start what nobody runs, as the dispatcher does, and show what happens, until every job has ended."""
     ended_at: dict[str, float] = {}
 
@@ -80,8 +80,10 @@ def _follow(config: Config, runner: LocalRunner, followed: Sequence["_Followed"]
         for each in unfinished:
             name = each.repo.name
             rested = time.monotonic() - ended_at.get(name, 0.0) > _RESTART_SEC or name not in ended_at
-            full = len(runner.running()) >= config.max_parallel or name in runner.running()
-            if each.waits() and rested and not full and lock.is_free(config.runtime_dir, name):
+            under_way = {*runner.running(), *(job.repo for job in store.running())} - {name}
+            if name in runner.running() or not each.waits() or not rested or len(under_way) >= config.max_parallel:
+                continue
+            if lock.is_free(config.state_dir, name):
                 runner.start(name, on_end)
         time.sleep(_POLL_SEC)
 
@@ -95,7 +97,7 @@ class _Followed:
         self._config = config
         self._store = store
         self._screen = screen
-        self._give_up_at = time.monotonic() + 2 * repo.timeout_sec
+        self._waiting_since = time.monotonic()
         self._attach()
 
     def waits(self) -> bool:
@@ -115,9 +117,19 @@ class _Followed:
             self.job = successor
             self._attach()
             return False
+        if self.job.state is JobState.RUNNING:
+            self._waiting_since = time.monotonic()
         if self.waits():
-            return time.monotonic() > self._give_up_at
+            return self._has_waited_in_vain()
         self._screen.end(self.job)
+        return True
+
+    def _has_waited_in_vain(self) -> bool:
+        """Whether the job has not begun for so long that whoever is in its way must be stuck."""
+        if time.monotonic() - self._waiting_since < 2 * self.repo.timeout_sec:
+            return False
+        busy = f"something holds the lock of {self.repo.name}, or all of max_parallel"
+        self._screen.note(self.job, f"job {self.job.id} has not begun: {busy}; it stays queued")
         return True
 
     def _attach(self) -> None:

@@ -13,7 +13,7 @@ from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_probl
 from gitopsd.errors import ConfigError
 from gitopsd.model import Config, Keep, Receiver, Repo, Retry
 
-__all__ = ["DEFAULT_PATH", "DEFAULT_RECEIVER", "default_state_dir", "dump", "load", "schema"]
+__all__ = ["DEFAULT_PATH", "DEFAULT_RECEIVER", "default_state_dir", "dump", "has_credentials", "load", "schema"]
 
 DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
 DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-webhook-secret",))
@@ -29,14 +29,26 @@ def load(path: Path) -> Config:
 
     Raises ConfigError with every problem found in any of the files, each as `file:line: key: what is wrong`.
     """
-    files = [read(file) for file in (path, *sorted((path.parent / "conf.d").glob("*.yaml")))]
-    problems = [problem for file in files for problem in (*file.problems, *schema_problems(file))]
+    parts, problems = _parts(path.parent / "conf.d")
+    files = [read(file) for file in (path, *parts)]
+    problems += [problem for file in files for problem in (*file.problems, *schema_problems(file))]
     merged, merge_problems = _merge(files)
     problems += merge_problems
     problems += _sense_problems(files)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _build(path, merged)
+
+
+def _parts(directory: Path) -> tuple[list[Path], list[str]]:
+    """The files in `conf.d`, and why it cannot be read. A hidden one is somebody's half-written or temporary file."""
+    try:
+        entries = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [f"{directory}: cannot be read: {error.strerror}"]
+    return [entry for entry in entries if entry.suffix == ".yaml" and not entry.name.startswith(".")], []
 
 
 def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
@@ -65,28 +77,33 @@ def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
-    """What a schema cannot see: two repos in one place, passwords in URLs, roots that are not there."""
+    """What a schema cannot see: two repos in one place, credentials in URLs."""
     paths: dict[str, str] = {}
     for file in files:
         for name, repo in file.section("repos").items():
             if not isinstance(repo, dict):
                 continue
             path, url = repo.get("path"), repo.get("url")
-            if isinstance(path, str) and paths.setdefault(os.path.normpath(path), name) != name:
-                other = paths[os.path.normpath(path)]
+            if isinstance(path, str) and (other := paths.setdefault(_place(path), name)) != name:
                 yield file.problem(("repos", name, "path"), f"{path} is the path of repo '{other}' too")
-            if isinstance(url, str) and _has_password(url):
-                hint = "git would show it in the process list; use an ssh key or a git credential helper"
-                yield file.problem(("repos", name, "url"), f"holds a password; {hint}")
-        roots = file.data.get("roots")
-        for index, root in enumerate(roots if isinstance(roots, list) else []):
-            if isinstance(root, str) and root.startswith("/") and not Path(root).is_dir():
-                yield file.problem(("roots", index), f"{root} is not a directory; make it, or take it out")
+            if isinstance(url, str) and has_credentials(url):
+                hint = "git would show them in the process list; use an ssh key or a git credential helper"
+                yield file.problem(("repos", name, "url"), f"holds credentials before the @; {hint}")
 
 
-def _has_password(url: str) -> bool:
+def _place(path: str) -> str:
+    """The directory that `path` leads to, however it is spelt."""
     try:
-        return "://" in url and bool(urlsplit(url).password)
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte; the schema says so
+        return path
+
+
+def has_credentials(url: str) -> bool:
+    """Whether git would show credentials of `url` in the process list. In http the user alone can be the token."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or (parts.scheme in ("http", "https") and "@" in parts.netloc)
     except ValueError:
         return False
 
@@ -95,7 +112,6 @@ def dump(config: Config) -> str:
     """YAML from which `load` makes the same configuration again, but for `source`."""
     data = {
         "state_dir": str(config.state_dir),
-        "runtime_dir": str(config.runtime_dir),
         "engine": str(config.engine),
         "runner": config.runner,
         "max_parallel": config.max_parallel,
@@ -143,7 +159,6 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
     return Config(
         source=source,
         state_dir=Path(data.get("state_dir") or default_state_dir()),
-        runtime_dir=Path(data.get("runtime_dir") or _first_directory("RUNTIME_DIRECTORY", "/run/gitopsd")),
         engine=Path(data.get("engine") or _PACKAGE_DIR / "gitops_sync.sh"),
         runner=data.get("runner", Config.runner),
         max_parallel=data.get("max_parallel", Config.max_parallel),
@@ -184,11 +199,7 @@ def _repo(name: str, entry: Mapping[str, Any]) -> Repo:
 
 def default_state_dir() -> str:
     """Where the store is if the configuration does not say, or cannot be read."""
-    return _first_directory("STATE_DIRECTORY", "/var/lib/gitopsd")
-
-
-def _first_directory(variable: str, otherwise: str) -> str:
-    return os.environ.get(variable, "").partition(":")[0] or otherwise
+    return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "/var/lib/gitopsd"
 
 
 def _seconds(text: str | None, otherwise: float) -> float:
@@ -198,6 +209,8 @@ def _seconds(text: str | None, otherwise: float) -> float:
     return int(number) * _SECONDS[unit]
 
 
-def _size(text: str | int) -> int:
-    digits = str(text).rstrip("KMG")
-    return int(digits) * _BYTES[str(text)[len(digits) :]]
+def _size(text: str | float) -> int:
+    if not isinstance(text, str):
+        return int(text)  # a number of the form 1.0 is whole, too
+    digits = text.rstrip("KMG")
+    return int(digits) * _BYTES[text[len(digits) :]]

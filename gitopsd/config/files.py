@@ -12,6 +12,8 @@ import yaml
 KeyPath = tuple[str | int, ...]
 """Where a value is: `("repos", "blog", "deploy", 0)`."""
 
+_NO_KEY = "a key must be a word"
+
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration: the one truth for validation, the manual and editors."""
@@ -49,6 +51,8 @@ def read(path: Path) -> ConfigFile:
             return ConfigFile(path)
         lines: dict[KeyPath, int] = {}
         problems = [f"{path}:{line}: {text}" for line, text in _key_problems(node, (), lines)]
+        if any(problem.endswith(_NO_KEY) for problem in problems):
+            return ConfigFile(path, problems=tuple(problems))
         data = loader.construct_document(node)
     except FileNotFoundError:
         hint = "write one, or name another with --config or GITOPSD_CONFIG"
@@ -58,7 +62,8 @@ def read(path: Path) -> ConfigFile:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         return ConfigFile(path, problems=(f"{path}:{line}: not YAML: {error.problem or error.context}",))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # The last three: what PyYAML lets through of a tag whose value is none of its kind, such as `!!bool perhaps`.
         return ConfigFile(path, problems=(f"{path}: not YAML: {' '.join(str(error).split())}",))
     if not isinstance(data, dict):
         return ConfigFile(path, problems=(*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
@@ -77,7 +82,7 @@ def _key_problems(node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) ->
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            yield line, "a key must be a word"
+            yield line, _NO_KEY
             continue
         key = (*where, key_node.value)
         if key_node.value in seen:
@@ -92,8 +97,15 @@ def _key_problems(node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) ->
 def schema_problems(file: ConfigFile) -> Iterator[str]:
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - slow to import, and not needed to say `--help`
 
-    for error in Draft202012Validator(schema()).iter_errors(file.data):
+    try:
+        errors = list(Draft202012Validator(schema()).iter_errors(file.data))
+    except ValueError:  # its messages hold the values, and Python does not write a number of thousands of digits
+        yield file.problem((), "holds a number of too many digits")
+        return
+    for error in errors:
         where = tuple(error.absolute_path)
+        if "propertyNames" in error.absolute_schema_path:
+            where = (*where, error.instance)
         if error.validator == "additionalProperties":
             yield from _unknown_keys(file, where, error.instance, error.schema["properties"])
         elif error.validator == "required":
@@ -101,7 +113,16 @@ def schema_problems(file: ConfigFile) -> Iterator[str]:
                 yield file.problem(where, f"'{key}' is missing: {error.schema['properties'][key]['description']}")
         else:
             wanted = error.schema.get("description") or _parent_description(where)
-            yield file.problem(where, f"{json.dumps(error.instance, default=str)} is not right; wanted: {wanted}")
+            # Never the value itself: it may be a secret that stands where its name belongs, and readyz says this too.
+            yield file.problem(where, f"{_kind(error.instance)} is not right; wanted: {wanted}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "true, false or nothing"
+    return {str: "this text", int: "a number", float: "a number", list: "a list", dict: "a mapping"}.get(
+        type(value), "this value"
+    )
 
 
 def _unknown_keys(

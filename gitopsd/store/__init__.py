@@ -15,6 +15,9 @@ SEEN_SEC = 7 * 86400.0
 STATUS_NOTE = "daemon"
 """The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
 
+_LARGEST_ID = 2**63 - 1
+# A job from the future tells of a clock that was set back: its time can no longer be told, so it is due.
+_DUE = "state = 'pending' AND (due_at <= ? OR created_at > ?)"
 _DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
 
 
@@ -94,7 +97,7 @@ class Store:
     def due(self) -> list[str]:
         """The repos with a pending job whose time has come, the longest waiting first."""
         now = self._clock()
-        rows = self._read("SELECT repo FROM jobs WHERE state = 'pending' AND due_at <= ? ORDER BY due_at, id", (now,))
+        rows = self._read(f"SELECT repo FROM jobs WHERE {_DUE} ORDER BY due_at, id", (now, now))  # noqa: S608
         return [row["repo"] for row in rows]
 
     def next_due_at(self) -> float | None:
@@ -108,6 +111,8 @@ class Store:
 
     def job(self, job_id: int) -> Job | None:
         """The job with this id."""
+        if job_id > _LARGEST_ID:
+            return None
         rows = self._read("SELECT * FROM jobs WHERE id = ?", (job_id,))
         return _job(rows[0]) if rows else None
 
@@ -137,21 +142,25 @@ class Store:
         rows = self._read("SELECT * FROM jobs WHERE repo = ? AND state = ?", (repo, state))
         return _job(rows[0]) if rows else None
 
-    def claim(self, repo: str, interrupted: Callable[[Job], Outcome]) -> Job | None:
+    def claim(self, repo: str, interrupted: Callable[[Job], Outcome], retry: Retry) -> Job | None:
         """Turn the pending job of `repo` that is due into the running one. Only for who holds the repo's lock.
 
         A job that is still `running` then has nobody who runs it: it gets the outcome that `interrupted` gives, and
-        its wish is queued again, all in the same transaction.
+        its wish is queued again, all in the same transaction: at once the first time, later and later if that happens
+        again, as it may be the deploy that takes the host or us down.
         """
         with self._transaction() as connection:
             now = self._clock()
             for row in connection.execute(
                 "SELECT * FROM jobs WHERE repo = ? AND state = 'running'", (repo,)
             ).fetchall():
-                self._end(connection, _job(row), interrupted(_job(row)))
-                self._try_again(connection, _job(row), due_at=now, attempts=row["attempts"])
+                job = _job(row)
+                self._end(connection, job, interrupted(job))
+                delay_sec = _delay_sec(retry, job.interruptions) if job.interruptions else 0.0
+                self._try_again(connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec)
             found = connection.execute(
-                "SELECT id FROM jobs WHERE repo = ? AND state = 'pending' AND due_at <= ?", (repo, now)
+                f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",  # noqa: S608 - a constant
+                (repo, now, now),
             ).fetchone()
             if found is None:
                 return None
@@ -163,18 +172,21 @@ class Store:
     def finish(self, job: Job, outcome: Outcome, retry: Retry) -> Job:
         """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that."""
         with self._transaction() as connection:
-            delay_sec = min(retry.delay_sec * 2 ** min(job.attempts - 1, 30), retry.max_delay_sec)
-            again = outcome.retry and (outcome.keep_trying or job.attempts < retry.tries)
             if outcome.state is JobState.INTERRUPTED:
                 self._end(connection, job, outcome)
-                self._try_again(connection, job, due_at=self._clock(), attempts=job.attempts)
-            elif again and self._try_again(connection, job, self._clock() + delay_sec, job.attempts + 1):
-                tries = "" if outcome.keep_trying else f" of {retry.tries}"
-                hint = f"; attempt {job.attempts}{tries}, the next in {delay_sec:g} s"
-                self._end(connection, job, replace(outcome, reason=outcome.reason + hint))
-            else:
-                given_up = f"; given up after {job.attempts} attempts" if outcome.retry and not again else ""
-                self._end(connection, job, replace(outcome, reason=outcome.reason + given_up))
+                self._try_again(connection, job, self._clock())
+                return self._job(connection, job.id)
+            failures = job.failures + (1 if outcome.retry and not outcome.keep_trying else 0)
+            again = outcome.retry and (outcome.keep_trying or failures < retry.tries)
+            count, of_all = (job.attempts, "") if outcome.keep_trying else (failures, f" of {retry.tries}")
+            delay_sec = _delay_sec(retry, count)
+            next_try = replace(job, attempts=job.attempts + 1, failures=failures, interruptions=0)
+            hint = ""
+            if again and self._try_again(connection, next_try, self._clock() + delay_sec):
+                hint = f"; attempt {count}{of_all}, the next in {delay_sec:g} s"
+            elif outcome.retry and not again:
+                hint = f"; given up after {failures} attempts"
+            self._end(connection, job, replace(outcome, reason=outcome.reason + hint))
             return self._job(connection, job.id)
 
     def prune(self, keep: Keep) -> None:
@@ -262,8 +274,8 @@ class Store:
             )
             force = force or bool(waiting["force"])
         cursor = connection.execute(
-            """INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, delivery, ref, revision,
-            force, retry_of) VALUES (?, ?, 'pending', '', 1, ?, ?, ?, ?, ?, ?, ?)""",
+            """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
+            delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', 1, 0, 0, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 match.repo,
                 trigger,
@@ -278,7 +290,7 @@ class Store:
         )
         return int(cursor.lastrowid or 0)
 
-    def _try_again(self, connection: Connection, job: Job, due_at: float, attempts: int) -> bool:
+    def _try_again(self, connection: Connection, job: Job, due_at: float) -> bool:
         """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway."""
         waiting = connection.execute("SELECT id FROM jobs WHERE repo = ? AND state = 'pending'", (job.repo,)).fetchone()
         if waiting is not None:
@@ -288,12 +300,14 @@ class Store:
             )
             return False
         connection.execute(
-            """INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, delivery, ref, revision,
-            force, retry_of) VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?)""",
+            """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
+            delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 job.repo,
                 job.trigger,
-                attempts,
+                job.attempts,
+                job.failures,
+                job.interruptions,
                 due_at,
                 self._clock(),
                 job.delivery,
@@ -323,6 +337,11 @@ class Store:
 
     def _job(self, connection: Connection, job_id: int) -> Job:
         return _job(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+
+
+def _delay_sec(retry: Retry, count: int) -> float:
+    """How long to wait after `count` attempts."""
+    return float(min(retry.delay_sec * 2 ** min(count - 1, 30), retry.max_delay_sec))
 
 
 def _job(row: Row) -> Job:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ _MIGRATIONS = (
                                              'interrupted', 'superseded')),
         reason TEXT NOT NULL,
         attempts INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        interruptions INTEGER NOT NULL,
         due_at REAL NOT NULL,
         created_at REAL NOT NULL,
         delivery TEXT,
@@ -80,6 +83,7 @@ class Database:
         self._path = path
         self._guard = threading.Lock()
         self._connection: Connection | None = None
+        self._opened = (0, 0)
 
     def close(self) -> None:
         """Close the file."""
@@ -115,8 +119,13 @@ class Database:
             raise StoreError(f"store {self._path}: {error}; {_hint(error)}") from error
         except OSError as error:
             raise StoreError(f"store {self._path}: {error.strerror}; {_WRITABLE}") from error
+        except (UnicodeError, OverflowError) as error:
+            raise StoreError(f"store {self._path}: {error}") from error
 
     def _open(self) -> Connection:
+        # Who moved the file away wants a new one; what went into the old one would never be seen by a sync.
+        if self._connection is not None and self._identity() != self._opened:
+            self._disconnect()
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=_BUSY_SEC, isolation_level=None, check_same_thread=False)
@@ -126,7 +135,15 @@ class Database:
                 connection.close()
                 raise
             self._connection = connection
+            self._opened = self._identity()
         return self._connection
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (found.st_dev, found.st_ino)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -134,14 +151,18 @@ class Database:
             self._connection = None
 
 
+class _NewerError(sqlite3.DatabaseError):
+    """The file has tables that this program does not know."""
+
+
 def _prepare(connection: Connection) -> None:
     connection.row_factory = Row
-    connection.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(_MIGRATIONS):
-        raise sqlite3.DatabaseError(f"written by a newer gitopsd (version {version})")
+        raise _NewerError(f"written by a newer gitopsd (version {version})")
     if version == len(_MIGRATIONS):
         return
     # Two processes may find the same old file: the second waits here, and then has nothing left to do.
@@ -153,10 +174,25 @@ def _prepare(connection: Connection) -> None:
     connection.execute("COMMIT")
 
 
+def _switch_to_wal(connection: Connection) -> None:
+    # While another process makes the same new file, SQLite refuses this at once, whatever the time-out.
+    deadline = time.monotonic() + _BUSY_SEC
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 _WRITABLE = "see that its directory is there and writable"
 
 
 def _hint(error: sqlite3.Error) -> str:
+    if isinstance(error, _NewerError):
+        return "install that gitopsd again, or move the file away and a new one is made"
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
         return "make room on that disk"

@@ -16,7 +16,7 @@ EXAMPLE = TOP / "docs" / "gitopsd.example.yaml"
 
 
 def test_the_example_configuration_passes_check(site: Site) -> None:
-    places = {"STATE_DIRECTORY": str(site.root / "state"), "RUNTIME_DIRECTORY": str(site.root / "run")}
+    places = {"STATE_DIRECTORY": str(site.root / "state")}
     site.config_path = EXAMPLE
 
     done = site.run("check", **places)

@@ -1,0 +1,609 @@
+"""The configuration: what is accepted, what it becomes, and every problem at once."""
+
+import datetime
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as some
+
+from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, load, schema
+from gitopsd.errors import ConfigError
+from gitopsd.model import Config, Keep, Receiver, Repo, Retry
+from gitopsd.providers import PROVIDERS
+
+BLOG = {"url": "git@github.com:me/blog.git", "path": "/srv/blog"}
+
+
+@pytest.fixture(autouse=True)
+def no_directories_from_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gitopsd.yaml"
+
+
+def load_text(path: Path, text: str) -> Config:
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
+def load_data(path: Path, data: Mapping[str, Any]) -> Config:
+    return load_text(path, yaml.safe_dump(dict(data)))
+
+
+def problems(path: Path, text: str | None = None) -> list[str]:
+    """The problems of what is in `path`, without the folder in which they are."""
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return [problem.removeprefix(f"{path.parent}/") for problem in caught.value.problems]
+
+
+def repo_problems(path: Path, settings_of_repo: str) -> list[str]:
+    return problems(path, f"repos:\n  blog:\n    url: x\n    path: /srv/blog\n    {settings_of_repo}\n")
+
+
+# What it becomes
+
+
+def test_an_empty_file_is_a_configuration_of_defaults(path: Path) -> None:
+    config = load_text(path, "# nothing yet\n")
+
+    assert config == Config(
+        source=path,
+        state_dir=Path("/var/lib/gitopsd"),
+        runtime_dir=Path("/run/gitopsd"),
+        engine=config.engine,
+        receivers={"default": Receiver(name="default", provider="github", secrets=("github-webhook-secret",))},
+    )
+    assert config.engine.name == "gitops_sync.sh"
+    assert config.engine.exists()
+
+
+def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
+    text = f"""
+        state_dir: /var/lib/other
+        runtime_dir: /run/other
+        runner: local
+        engine: /usr/local/lib/my_sync
+        max_parallel: 8
+        max_body: 1M
+        stop_timeout: 1500ms
+        roots: [{tmp_path}, {tmp_path}]
+        receivers:
+          hub: {{provider: github, secrets: [new-secret, old-secret]}}
+        retry: {{tries: 2, delay: 1m, max_delay: 2h}}
+        keep: {{deliveries: 100, jobs: 10, logs: 1, log_size: 64K}}
+        repos:
+          blog:
+            url: git@github.com:me/blog.git
+            ref: release/1.x
+            path: /srv/blog
+            strategy: in-place
+            deploy: [./deploy.sh, --fast, "2"]
+            timeout: 1d
+    """
+    config = load_text(path, text)
+
+    assert config == Config(
+        source=path,
+        state_dir=Path("/var/lib/other"),
+        runtime_dir=Path("/run/other"),
+        engine=Path("/usr/local/lib/my_sync"),
+        runner="local",
+        max_parallel=8,
+        max_body=1024 * 1024,
+        stop_timeout_sec=1.5,
+        receivers={"hub": Receiver(name="hub", provider="github", secrets=("new-secret", "old-secret"))},
+        roots=(tmp_path,),
+        repos={
+            "blog": Repo(
+                name="blog",
+                url="git@github.com:me/blog.git",
+                ref="release/1.x",
+                path=Path("/srv/blog"),
+                deploy=("./deploy.sh", "--fast", "2"),
+                timeout_sec=86400.0,
+            )
+        },
+        retry=Retry(tries=2, delay_sec=60.0, max_delay_sec=7200.0),
+        keep=Keep(deliveries=100, jobs=10, logs=1, log_bytes=64 * 1024),
+    )
+    assert load_text(path, dump(config)) == config
+
+
+def test_a_repo_needs_no_more_than_url_and_path(path: Path) -> None:
+    repo = load_data(path, {"repos": {"blog": BLOG}}).repos["blog"]
+
+    assert repo == Repo(name="blog", url=BLOG["url"], ref="main", path=Path("/srv/blog"))
+    assert (repo.strategy, repo.deploy, repo.timeout_sec, repo.opted_in_by_file) == ("in-place", (), 600.0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0s", 0), ("250ms", 0.25), ("90s", 90), ("10m", 600), ("2h", 7200), ("30d", 30 * 86400)]
+)
+def test_durations_are_a_number_and_a_unit(path: Path, text: str, seconds: float) -> None:
+    assert load_data(path, {"stop_timeout": text}).stop_timeout_sec == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(1, 1), (26214400, 26214400), ("512", 512), ("64K", 65536), ("25M", 25 * 1024**2), ("2G", 2 * 1024**3)],
+)
+def test_sizes_are_bytes_or_have_a_unit(path: Path, value: str | int, size: int) -> None:
+    assert load_data(path, {"max_body": value}).max_body == size
+
+
+@pytest.mark.parametrize("value", ["10", 10, "1.5h", "10 m", "10M", "m", "-1s", "1w", "10m\n", "", None, "\u0661s"])
+def test_what_is_no_duration_is_told_what_one_is(path: Path, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump({"stop_timeout": value}))
+
+    assert problem.startswith("gitopsd.yaml:1: stop_timeout: ")
+    assert problem.endswith("(a number with ms, s, m, h or d)")
+
+
+@pytest.mark.parametrize("value", ["25MB", "25m", "1.5M", -1, 0, "0", "0K", "K", "25M\n", "", 25.5, True, None, [25]])
+def test_what_is_no_size_is_told_what_one_is(path: Path, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump({"max_body": value}))
+
+    assert problem.startswith("gitopsd.yaml:1: max_body: ")
+    assert "in bytes or with K, M or G" in problem
+
+
+@pytest.mark.parametrize(
+    ("ref", "found"), [("main", "main"), ("refs/heads/main", "main"), ("feature/x-1", "feature/x-1"), ("v1.2", "v1.2")]
+)
+def test_a_ref_is_the_name_of_a_branch(path: Path, ref: str, found: str) -> None:
+    assert load_data(path, {"repos": {"blog": {**BLOG, "ref": ref}}}).repos["blog"].ref == found
+
+
+@pytest.mark.parametrize(
+    "ref", ["", "-main", "--upload-pack=x", "refs/heads/", "refs/heads/-x", "a b", "a:b", "a^", "v*", "main\n", "/a"]
+)
+def test_a_ref_that_git_would_take_for_something_else_is_a_problem(path: Path, ref: str) -> None:
+    (problem,) = problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "ref": ref}}}))
+
+    assert "repos.blog.ref: " in problem
+
+
+@pytest.mark.parametrize(
+    ("state", "runtime", "expected"),
+    [
+        (None, None, ("/var/lib/gitopsd", "/run/gitopsd")),
+        ("", "", ("/var/lib/gitopsd", "/run/gitopsd")),
+        ("/var/lib/x", "/run/x", ("/var/lib/x", "/run/x")),
+        ("/var/lib/x:/var/lib/y", "/run/x:/run/y", ("/var/lib/x", "/run/x")),
+    ],
+)
+def test_directories_come_from_systemd_unless_they_are_configured(
+    path: Path, monkeypatch: pytest.MonkeyPatch, state: str | None, runtime: str | None, expected: tuple[str, str]
+) -> None:
+    for name, value in (("STATE_DIRECTORY", state), ("RUNTIME_DIRECTORY", runtime)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+
+    config = load_text(path, "")
+    assert (str(config.state_dir), str(config.runtime_dir)) == expected
+    assert default_state_dir() == expected[0]
+
+    config = load_data(path, {"state_dir": "/mine", "runtime_dir": "/also/mine"})
+    assert (config.state_dir, config.runtime_dir) == (Path("/mine"), Path("/also/mine"))
+
+
+# Several files
+
+
+@pytest.fixture
+def conf_d(tmp_path: Path) -> Path:
+    directory = tmp_path / "conf.d"
+    directory.mkdir()
+    return directory
+
+
+def test_files_in_conf_d_add_to_the_main_file(path: Path, conf_d: Path, tmp_path: Path) -> None:
+    roots = [tmp_path / name for name in ("a", "b")]
+    for root in roots:
+        root.mkdir()
+    (conf_d / "10-shop.yaml").write_text(f"repos: {{shop: {{url: x, path: /srv/shop}}}}\nroots: [{roots[1]}]\n")
+    (conf_d / "20-hub.yaml").write_text("receivers: {hub: {provider: github, secrets: [hub]}}\nmax_parallel: 3\n")
+    (conf_d / "30-empty.yaml").write_text("")
+    (conf_d / "40-not-this.yml").write_text("nonsense: 1\n")
+    (conf_d / "50-nor-this.yaml.dpkg-old").write_text("nonsense: 1\n")
+
+    config = load_text(path, f"repos: {{blog: {{url: x, path: /srv/blog}}}}\nroots: [{roots[0]}]\n")
+
+    assert list(config.repos) == ["blog", "shop"]
+    assert list(config.receivers) == ["hub"]
+    assert config.max_parallel == 3
+    assert config.roots == tuple(roots)
+
+
+def test_what_two_files_set_is_a_problem_that_names_both(path: Path, conf_d: Path) -> None:
+    (conf_d / "a.yaml").write_text("repos:\n  blog:\n    url: x\n    path: /srv/b\nretry: {tries: 2}\n")
+    (conf_d / "b.yaml").write_text("receivers: {hub: {provider: github, secrets: [a]}}\n")
+    text = "receivers: {hub: {provider: github, secrets: [a]}}\nretry: {tries: 3}\nrepos: {blog: {url: x, path: /b}}\n"
+
+    assert problems(path, text) == [
+        f"conf.d/a.yaml:2: repos.blog: is set in {path} too; keep one",
+        f"conf.d/a.yaml:5: retry: is set in {path} too; keep one",
+        f"conf.d/b.yaml:1: receivers.hub: is set in {path} too; keep one",
+    ]
+
+
+# Problems
+
+
+def test_all_problems_of_all_files_come_at_once_with_file_line_and_key(path: Path, conf_d: Path) -> None:
+    (conf_d / "1-blog.yaml").write_text("repos:\n  blog:\n    url: x\n    path: /srv/other\n")
+    (conf_d / "2-broken.yaml").write_text("repos:\n  more: [\n")
+    (conf_d / "3-directory.yaml").mkdir()
+    (conf_d / "4-latin-1.yaml").write_bytes(b"state_dir: /caf\xe9\n")
+    (conf_d / "5-list.yaml").write_text("- blog\n")
+    (conf_d / "6-list-as-key.yaml").write_text("\n? [a, b]\n: c\n")
+    text = """\
+max_paralel: 3
+max_body: lots
+roots:
+  - /nonexistent/root
+  - 5
+repos:
+  blog:
+    url: https://me:hunter2@example.org/blog.git
+    path: /srv/blog
+    timeout: 10m
+    timeout: 5m
+  shop:
+    url: git@example.org:shop.git
+    path: /srv/./blog/
+  docs:
+    url: git@example.org:docs.git
+    deploy: ./deploy.sh
+  7:
+    path: [a]
+  Wiki: {url: x, path: /srv/wiki}
+  none:
+receivers:
+  hub:
+    provider: githib
+    secret: [hub]
+retry:
+  delays: 3s
+"""
+    found = problems(path, text)
+
+    expected = [
+        "gitopsd.yaml:1: max_paralel: unknown key; did you mean 'max_parallel'?",
+        'gitopsd.yaml:2: max_body: "lots" is not right; wanted: the largest delivery that is read, in bytes or with K,',
+        "gitopsd.yaml:4: roots.0: /nonexistent/root is not a directory; make it, or take it out",
+        "gitopsd.yaml:5: roots.1: 5 is not right; wanted: absolute path of a directory that exists",
+        "gitopsd.yaml:8: repos.blog.url: holds a password; ",
+        "gitopsd.yaml:11: repos.blog.timeout: stands here twice; remove one",
+        "gitopsd.yaml:14: repos.shop.path: /srv/./blog/ is the path of repo 'blog' too",
+        "gitopsd.yaml:15: repos.docs: 'path' is missing: absolute path of the checkout; ",
+        'gitopsd.yaml:17: repos.docs.deploy: "./deploy.sh" is not right; wanted: the command that is run ',
+        "gitopsd.yaml:18: repos.7: 'url' is missing: where to fetch from, ",
+        'gitopsd.yaml:19: repos.7.path: ["a"] is not right; wanted: absolute path of the checkout; ',
+        'gitopsd.yaml:20: repos.Wiki: "Wiki" is not right; wanted: a name of lower-case letters, ',
+        "gitopsd.yaml:21: repos.none: null is not right; wanted: a mapping with at least 'url' and 'path'",
+        "gitopsd.yaml:23: receivers.hub: 'secrets' is missing: list of the names of the secrets ",
+        'gitopsd.yaml:24: receivers.hub.provider: "githib" is not right; wanted: who sends to this endpoint',
+        "gitopsd.yaml:25: receivers.hub.secret: unknown key; did you mean 'secrets'?",
+        "gitopsd.yaml:27: retry.delays: unknown key; did you mean 'delay'?",
+        f"conf.d/1-blog.yaml:2: repos.blog: is set in {path} too; keep one",
+        "conf.d/2-broken.yaml:3: not YAML: expected the node content, but found '<stream end>'",
+        "conf.d/3-directory.yaml: cannot be read: Is a directory",
+        "conf.d/4-latin-1.yaml: not YAML: 'utf-8' codec can't decode byte 0xe9",
+        "conf.d/5-list.yaml:1: must be a mapping such as 'repos: …'",
+        "conf.d/6-list-as-key.yaml:2: not YAML: found unhashable key",
+    ]
+    assert [start for start in expected if not any(problem.startswith(start) for problem in found)] == []
+    assert [problem for problem in found if not problem.startswith(tuple(expected))] == []
+    assert len(found) == len(expected)
+    assert "hunter2" not in "".join(found)
+
+
+def test_the_error_reads_as_its_first_problem_and_the_number_of_the_others(path: Path) -> None:
+    path.write_text("a: 1\nb: 2\nc: 3\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+
+    assert str(caught.value) == f"{caught.value.problems[0]} (and 2 more: gitopsd check)"
+    assert str(ConfigError(["only this"])) == "only this"
+
+
+def test_a_file_that_is_not_there_says_how_to_name_another_and_hides_no_other_problem(path: Path, conf_d: Path) -> None:
+    (conf_d / "a.yaml").write_text("a: 1\n")
+
+    missing, other = problems(path)
+
+    assert missing == "gitopsd.yaml: there is no such file; write one, or name another with --config or GITOPSD_CONFIG"
+    assert other.startswith("conf.d/a.yaml:1: a: unknown key; known here: state_dir, runtime_dir, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("1: 2\n", "gitopsd.yaml:1: 1: unknown key; known here: ", id="a number"),
+        pytest.param("repos: {}\ntrue: 2\n", "gitopsd.yaml:2: true: unknown key; ", id="a boolean"),
+        pytest.param("2024-01-01: 2\n", "gitopsd.yaml:1: 2024-01-01: unknown key; known here: ", id="a date"),
+        pytest.param("~: 2\n", "gitopsd.yaml:1: ~: unknown key; known here: ", id="null"),
+        pytest.param("{a: 1}: 2\n", "gitopsd.yaml:1: not YAML: found unhashable key", id="a mapping"),
+    ],
+)
+def test_a_key_that_is_no_text_is_named_as_it_is_written(path: Path, text: str, problem: str) -> None:
+    (found,) = problems(path, text)
+
+    assert found.startswith(problem)
+
+
+def test_keys_that_look_like_numbers_are_names(path: Path) -> None:
+    config = load_text(
+        path, "repos:\n  2048: {url: x, path: /a}\n  1e3: {url: x, path: /b}\n  0x1: {url: x, path: /c}\n"
+    )
+
+    assert list(config.repos) == ["2048", "1e3", "0x1"]
+
+
+def test_a_key_twice_is_a_problem_however_it_is_spelt(path: Path) -> None:
+    (found,) = problems(path, 'repos:\n  blog: {url: x, path: /a}\n  "blog": {url: x, path: /b}\n')
+
+    assert found == "gitopsd.yaml:3: repos.blog: stands here twice; remove one"
+
+
+def test_yaml_anchors_and_merges_work(path: Path) -> None:
+    text = "repos:\n  blog: &all {url: x, path: /a, timeout: 5s}\n  shop: {<<: *all, path: /b}\n"
+
+    config = load_text(path, text)
+
+    assert [(repo.url, str(repo.path), repo.timeout_sec) for repo in config.repos.values()] == [
+        ("x", "/a", 5.0),
+        ("x", "/b", 5.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hunter2@example.org/blog.git",
+        "https://:hunter2@example.org/blog.git",
+        "ssh://git:hunter2@example.org/blog.git",
+        "HTTPS://me:hunter2@example.org",
+    ],
+)
+def test_a_password_in_a_url_is_a_problem_and_is_not_shown(path: Path, url: str) -> None:
+    (found,) = problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "url": url}}}))
+
+    assert "repos.blog.url: holds a password; " in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git@github.com:me/blog.git",
+        "https://example.org:8443/me/blog.git",
+        "https://me@example.org/blog.git",
+        "ssh://git@[::1]:2222/me/blog.git",
+        "https://[broken/blog.git",
+        "/srv/git/blog.git",
+        "file:///srv/git/a:b@c.git",
+    ],
+)
+def test_a_url_without_a_password_is_taken_as_it_is(path: Path, url: str) -> None:
+    assert load_data(path, {"repos": {"blog": {**BLOG, "url": url}}}).repos["blog"].url == url
+
+
+@pytest.mark.parametrize("spelling", ["/srv/blog", "/srv/blog/", "/srv/./blog", "/srv/x/../blog", "//srv/blog"])
+def test_two_repos_with_one_path_are_a_problem_across_files_too(path: Path, conf_d: Path, spelling: str) -> None:
+    (conf_d / "shop.yaml").write_text(yaml.safe_dump({"repos": {"shop": {**BLOG, "path": spelling}}}))
+
+    (found,) = problems(path, yaml.safe_dump({"repos": {"blog": BLOG}}))
+
+    assert found == f"conf.d/shop.yaml:3: repos.shop.path: {spelling} is the path of repo 'blog' too"
+
+
+def test_two_repos_whose_paths_are_one_directory_by_a_symbolic_link_are_a_problem(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    repos = {name: {**BLOG, "path": str(tmp_path / name)} for name in ("real", "link")}
+
+    assert len(problems(path, yaml.safe_dump({"repos": repos}))) == 1
+
+
+@pytest.mark.parametrize("name", ["Blog", "-blog", ".blog", "my blog", "a/b", "..", "", "b" * 64, "blog\n", "blög"])
+def test_a_name_that_no_file_or_unit_should_have_is_a_problem(path: Path, name: str) -> None:
+    for section in ({"repos": {name: BLOG}}, {"receivers": {name: {"provider": "github", "secrets": ["a"]}}}):
+        (found,) = problems(path, yaml.safe_dump(section))
+        assert "wanted: a name of lower-case letters" in found
+
+
+@pytest.mark.parametrize(
+    "value", ["", "relative/path", "~/blog", "/srv/a\0b"], ids=["empty", "relative", "home", "zero byte"]
+)
+def test_a_path_that_is_not_absolute_is_a_problem(path: Path, value: str) -> None:
+    assert len(problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "path": value}}}))) == 1
+    assert len(problems(path, yaml.safe_dump({"state_dir": value}))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('max_parallel: !!int ""', id="an integer of nothing"),
+        pytest.param('max_parallel: !!float ""', id="a number of nothing"),
+        pytest.param("max_parallel: !!bool perhaps", id="a strange boolean"),
+        pytest.param("max_parallel: !!timestamp never", id="a strange time"),
+        pytest.param("max_parallel: 2024-13-45", id="a date that is none"),
+        pytest.param("max_parallel: !!python/name:os.system x", id="a Python object"),
+        pytest.param("max_parallel: 0x" + "f" * 5000, id="a number of more digits than Python writes"),
+        pytest.param("max_parallel: " + "9" * 5000, id="a number of more digits than Python reads"),
+        pytest.param("max_parallel: .inf", id="infinity"),
+        pytest.param("max_parallel: .nan", id="not a number"),
+        pytest.param(f"max_body: '{'9' * 5000}'", id="a size of more digits than Python reads"),
+        pytest.param(f"stop_timeout: {'9' * 400}d", id="longer than a float holds"),
+        pytest.param(f"stop_timeout: {'9' * 5000}s", id="a duration of more digits than Python reads"),
+        pytest.param("repos: &all [*all]", id="a list that holds itself"),
+        pytest.param("repos: &all {blog: *all}", id="a mapping that holds itself"),
+        pytest.param("repos: " + "[" * 2000 + "]" * 2000, id="nested deeply"),
+        pytest.param("a: 1\n---\nb: 2\n", id="two documents"),
+        pytest.param("a: *nothing", id="an unknown alias"),
+        pytest.param("a: \x01", id="a control character"),
+        pytest.param("a: b: c", id="a colon too many"),
+        pytest.param("\ta: 1", id="a tab"),
+        pytest.param("%YAML 9.9\n---\na: 1", id="YAML of the future"),
+        pytest.param("just a text", id="a text"),
+    ],
+)
+def test_broken_or_strange_yaml_is_a_problem_of_that_file(path: Path, text: str) -> None:
+    found = problems(path, text)
+
+    assert found
+    assert all(problem.startswith("gitopsd.yaml:") and "\n" not in problem for problem in found)
+
+
+# The schema is the one truth
+
+
+def schema_keys(
+    part: Mapping[str, Any], where: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every key that a file can hold, with its schema; NAME stands for a name that the file chooses."""
+    definitions = schema()["$defs"]
+    if "$ref" in part:
+        part = {**definitions[part["$ref"].rpartition("/")[2]], **part}
+    for key, value in part.get("properties", {}).items():
+        yield (*where, key), value
+        yield from schema_keys(value, (*where, key))
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from schema_keys(part["additionalProperties"], (*where, "NAME"))
+
+
+KEYS = dict(schema_keys(schema()))
+SURROUNDINGS = {
+    "repos": {"name": {"url": "x", "path": "/srv/name"}},
+    "receivers": {"name": {"provider": "github", "secrets": ["name"]}},
+}
+
+
+def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The smallest valid configuration that holds `value` at `key`."""
+    data: dict[str, Any] = json.loads(json.dumps({key[0]: SURROUNDINGS.get(key[0], {})}))
+    part = data
+    for step in key[:-1]:
+        part = part[step.replace("NAME", "name")]
+    part[key[-1]] = value
+    return data
+
+
+def test_the_schema_is_one() -> None:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    Draft202012Validator.check_schema(schema())
+    assert len(KEYS) > 25
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+def test_every_key_is_described_and_its_examples_are_accepted(path: Path, tmp_path: Path, key: tuple[str, ...]) -> None:
+    assert len(KEYS[key]["description"]) > 10
+    assert KEYS[key]["examples"]
+    for value in KEYS[key]["examples"]:
+        data = with_value(key, [str(tmp_path) for _ in value] if key == ("roots",) else value)
+        config = load_data(path, data)
+        assert load_text(path, dump(config)) == config
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if "default" in KEYS[key]], ids=".".join)
+def test_the_default_that_the_schema_names_is_the_one_that_is_taken(path: Path, key: tuple[str, ...]) -> None:
+    without = with_value(key, None)
+    part = without
+    for step in key[:-1]:
+        part = part[step.replace("NAME", "name")]
+    del part[key[-1]]
+
+    assert load_data(path, with_value(key, KEYS[key]["default"])) == load_data(path, without)
+
+
+def test_every_setting_of_the_program_has_a_key() -> None:
+    def settings_of(kind: Any, prefix: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+        renamed = {"log_bytes": "log_size"}
+        return {(*prefix, renamed.get(each.name, each.name.removesuffix("_sec"))) for each in fields(kind)}
+
+    ours = settings_of(Config) | settings_of(Retry, ("retry",)) | settings_of(Keep, ("keep",))
+    ours |= settings_of(Repo, ("repos", "NAME")) | settings_of(Receiver, ("receivers", "NAME"))
+
+    not_configured = {("source",), ("repos", "NAME", "name"), ("receivers", "NAME", "name")}
+    assert ours - not_configured - {("repos", "NAME", "opted_in_by_file")} == set(KEYS)
+
+
+def test_the_providers_of_the_schema_are_those_that_there_are() -> None:
+    assert KEYS["receivers", "NAME", "provider"]["enum"] == list(PROVIDERS)
+    assert DEFAULT_RECEIVER.provider in PROVIDERS
+
+
+# Anything at all
+
+_SCALARS = (
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats()
+    | some.text()
+    | some.binary(max_size=5)
+    | some.dates()
+    | some.datetimes()
+    | some.sampled_from(
+        ["/", "/srv/x", "main", "1s", "1m\n", "0K", "25M\n", "a-b", "github", "https://a:b@c", "//", "\0"]
+    )
+    | some.builds(
+        "{}{}{}".format, some.integers(0, 10**30), some.sampled_from("smhdKMG"), some.sampled_from(["", "\n"])
+    )
+)
+_NAMES = some.sampled_from(sorted({step for key in KEYS for step in key})) | some.text(max_size=8) | some.integers()
+VALUES = some.recursive(
+    _SCALARS, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(_NAMES, inner, max_size=4), max_leaves=8
+)
+
+
+def load_or_refuse(text: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "gitopsd.yaml"
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        try:
+            load(path)
+            return
+        except ConfigError as error:
+            found = error.problems
+        assert found
+        assert all(problem.startswith(f"{path}:") for problem in found)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(key=some.sampled_from(sorted(KEYS)), value=VALUES)
+@example(key=("max_body",), value=25.0)
+@example(key=("stop_timeout",), value="10m\n")
+@example(key=("keep", "log_size"), value=datetime.date(2024, 1, 1))
+def test_any_value_of_any_key_gives_a_configuration_or_its_problems(key: tuple[str, ...], value: Any) -> None:
+    load_or_refuse(yaml.safe_dump(with_value(key, value)))
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(VALUES)
+def test_any_value_as_a_whole_file_gives_a_configuration_or_its_problems(value: Any) -> None:
+    load_or_refuse(yaml.safe_dump(value))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(some.lists(some.sampled_from([*"{}[]:,-?&*!|>'\"%@#~ \n\t\0a1.", "repos", ": ", "\n  ", "<<", "!!int ", "&a "])))
+def test_any_text_gives_a_configuration_or_its_problems(words: list[str]) -> None:
+    load_or_refuse("".join(words))

@@ -1,0 +1,215 @@
+"""Which repos an event is about, and the exact reason where it is about none."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
+from gitopsd.routing import is_remote_of, normalise_url, route
+
+REVISION = "1" * 40
+OTHER_REVISION = "2" * 40
+URL = "git@github.com:me/blog.git"
+
+
+def repo(name: str = "blog", *, url: str = URL, ref: str = "main") -> Repo:
+    return Repo(name=name, url=url, ref=ref, path=Path("/srv") / name)
+
+
+def push(*updates: tuple[str, str | None], full_name: str = "me/blog", urls: tuple[str, ...] = ()) -> Event:
+    return Event(
+        kind="push",
+        remote=RemoteName(full_name=full_name, urls=urls),
+        updates=tuple(RefUpdate(ref=ref, revision=revision) for ref, revision in updates),
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git@github.com:me/blog.git",
+        "git@github.com:me/blog",
+        "git@github.com:/me/blog.git",
+        "github.com:me/blog.git",
+        "me@github.com:me/blog.git",
+        "git@GitHub.com:me/blog.git",
+        "ssh://git@github.com/me/blog.git",
+        "ssh://git@github.com:22/me/blog.git",
+        "ssh://github.com:2222/me/blog",
+        "git+ssh://git@github.com/me/blog",
+        "git://github.com/me/blog.git",
+        "http://github.com/me/blog",
+        "https://github.com/me/blog",
+        "https://github.com/me/blog.git",
+        "https://github.com/me/blog.git/",
+        "https://github.com/me/blog/",
+        "https://github.com//me/blog",
+        "https://github.com:443/me/blog",
+        "https://github.com:/me/blog",
+        "https://me@github.com/me/blog.git",
+        "https://me:token@github.com/me/blog.git",
+        "HTTPS://GITHUB.COM/me/blog.git",
+    ],
+)
+def test_scheme_user_port_suffix_host_case_and_slashes_do_not_count(url: str) -> None:
+    assert normalise_url(url) == "github.com/me/blog"
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        pytest.param("https://github.com/Me/Blog", "github.com/Me/Blog", id="the path keeps its case"),
+        pytest.param("https://github.com.evil.example/me/blog", "github.com.evil.example/me/blog", id="longer host"),
+        pytest.param("https://github.com@evil.example/me/blog", "evil.example/me/blog", id="host as user"),
+        pytest.param("https://evil.example/github.com/me/blog", "evil.example/github.com/me/blog", id="host in path"),
+        pytest.param("https://gitlab.com/group/sub/blog.git", "gitlab.com/group/sub/blog", id="nested groups"),
+        pytest.param("https://github.com/me/blog.github", "github.com/me/blog.github", id="only .git is cut"),
+        pytest.param("https://github.com/me/git", "github.com/me/git", id="a repository called git"),
+        pytest.param("https://github.com", "github.com/", id="no path"),
+        pytest.param("ssh://git@[::1]:2222/me/blog.git", "[::1]/me/blog", id="IPv6, port"),
+        pytest.param("ssh://git@[2001:DB8::1]/me/blog.git", "[2001:db8::1]/me/blog", id="IPv6"),
+        pytest.param("git@[::1]:me/blog.git", "[::1]/me/blog", id="IPv6, scp form"),
+        pytest.param("/srv/git/blog.git", "/srv/git/blog", id="local path"),
+        pytest.param("/srv/git:old/blog.git/", "/srv/git:old/blog", id="local path with a colon"),
+        pytest.param("./blog:1.git", "/./blog:1", id="relative path with a colon"),
+        pytest.param("file:///srv/git/blog.git", "/srv/git/blog", id="file URL"),
+    ],
+)
+def test_what_names_the_remote_stays(url: str, normal: str) -> None:
+    assert normalise_url(url) == normal
+
+
+@settings(deadline=None)
+@given(some.text(alphabet="aZ0:/@[]. ~%\n") | some.text())
+def test_any_text_of_a_stranger_can_be_normalised(url: str) -> None:
+    assert "/" in normalise_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "full_name", "urls", "same"),
+    [
+        pytest.param(URL, "x/y", ("https://github.com/me/blog.git",), True, id="one of the URLs"),
+        pytest.param(URL, "x/y", ("git://a/b", "ssh://git@github.com/me/blog"), True, id="another of the URLs"),
+        pytest.param(URL, "me/blog", (), True, id="full name"),
+        pytest.param(URL, "Me/BLOG", (), True, id="full name in another case"),
+        pytest.param("work-account:me/blog.git", "me/blog", ("git@github.com:me/blog.git",), True, id="ssh host alias"),
+        pytest.param("https://gitlab.com/group/sub/blog", "group/sub/blog", (), True, id="nested full name"),
+        pytest.param("/srv/git/me/blog.git", "me/blog", (), True, id="a local mirror of that name"),
+        pytest.param(URL, "blog", (), False, id="a name without its owner"),
+        pytest.param(URL, "e/blog", (), False, id="the end of the owner's name"),
+        pytest.param(URL, "me/blo", (), False, id="the start of the name"),
+        pytest.param(URL, "me/blog/wiki", (), False, id="something below it"),
+        pytest.param(URL, "", (), False, id="no name"),
+        pytest.param(URL, "/", (), False, id="a slash"),
+        pytest.param(URL, "", ("",), False, id="an empty URL"),
+        pytest.param(URL, "me/blog-fork", ("https://github.com/me/blog-fork.git",), False, id="a fork"),
+        pytest.param(URL, "x/y", ("https://github.com/ME/blog.git",), False, id="another case of the URL's path"),
+    ],
+)
+def test_a_remote_is_known_by_url_or_full_name(url: str, full_name: str, urls: tuple[str, ...], same: bool) -> None:
+    assert is_remote_of(repo(url=url), RemoteName(full_name=full_name, urls=urls)) is same
+
+
+def test_a_push_to_the_followed_branch_asks_for_a_sync_with_its_revision() -> None:
+    matches, reason = route(push(("refs/heads/main", REVISION)), [repo(), repo("shop", url="git@github.com:me/shop")])
+
+    assert matches == (Match(repo="blog", ref="refs/heads/main", revision=REVISION),)
+    assert reason == ""
+
+
+def test_every_repo_of_one_remote_gets_its_own_answer() -> None:
+    event = push(("refs/heads/main", REVISION))
+
+    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("copy")])
+
+    assert [(match.repo, match.reason) for match in matches] == [
+        ("blog", None),
+        ("preview", "follows refs/heads/next, not refs/heads/main"),
+        ("copy", None),
+    ]
+    assert reason == ""
+
+
+def test_each_repo_takes_its_own_ref_of_a_push_of_several() -> None:
+    event = push(("refs/tags/v1", "3" * 40), ("refs/heads/next", OTHER_REVISION), ("refs/heads/main", REVISION))
+
+    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("old", ref="v0")])
+
+    assert matches == (
+        Match(repo="blog", ref="refs/heads/main", revision=REVISION),
+        Match(repo="preview", ref="refs/heads/next", revision=OTHER_REVISION),
+        Match(
+            repo="old",
+            ref="refs/tags/v1",
+            revision="3" * 40,
+            reason="follows refs/heads/v0, not refs/tags/v1, refs/heads/next, refs/heads/main",
+        ),
+    )
+    assert reason == ""
+
+
+@pytest.mark.parametrize(
+    ("update", "reason"),
+    [
+        pytest.param(
+            ("refs/heads/next", REVISION), "follows refs/heads/main, not refs/heads/next", id="another branch"
+        ),
+        pytest.param(
+            ("refs/tags/main", REVISION), "follows refs/heads/main, not refs/tags/main", id="a tag of the same name"
+        ),
+        pytest.param(
+            ("refs/heads/feature/main", REVISION),
+            "follows refs/heads/main, not refs/heads/feature/main",
+            id="a branch that ends in the name",
+        ),
+        pytest.param(("main", REVISION), "follows refs/heads/main, not main", id="a short name"),
+        pytest.param(
+            ("refs/heads/main", None), "refs/heads/main was deleted; the checkout stays as it is", id="a deletion"
+        ),
+    ],
+)
+def test_a_push_of_anything_else_says_why_nothing_happens(update: tuple[str, str | None], reason: str) -> None:
+    matches, whole = route(push(update), [repo()])
+
+    assert matches == (Match(repo="blog", ref=update[0], revision=update[1], reason=reason),)
+    assert whole == f"blog: {reason}"
+
+
+def test_the_reason_of_the_whole_names_every_repo_that_said_no() -> None:
+    _, reason = route(push(("refs/heads/dev", REVISION)), [repo("blog"), repo("preview", ref="next")])
+
+    assert reason == (
+        "blog: follows refs/heads/main, not refs/heads/dev; preview: follows refs/heads/next, not refs/heads/dev"
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        pytest.param(Event(kind="ping"), "ping: the webhook works", id="ping"),
+        pytest.param(
+            Event(kind="ping", remote=RemoteName(full_name="me/blog", urls=())),
+            "ping: the webhook works",
+            id="ping of a repository",
+        ),
+        pytest.param(
+            Event(kind="issues", remote=RemoteName(full_name="me/blog", urls=())),
+            "event 'issues' is not a push",
+            id="another event",
+        ),
+        pytest.param(
+            Event(kind="push", updates=(RefUpdate(ref="refs/heads/main", revision=REVISION),)),
+            "event 'push' is not a push",
+            id="a push of nothing known",
+        ),
+        pytest.param(
+            push(("refs/heads/main", REVISION), full_name="you/shop"),
+            "no repo is configured for you/shop",
+            id="unknown repository",
+        ),
+    ],
+)
+def test_an_event_that_concerns_no_repo_says_why(event: Event, reason: str) -> None:
+    assert route(event, [repo()]) == ((), reason)

@@ -1,0 +1,1063 @@
+"""The records: no wish is lost or done twice, whoever asks, whatever breaks."""
+
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as some
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gitopsd.errors import StoreError
+from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
+from gitopsd.store import SEEN_SEC, Store, path_in
+
+START = 1_700_000_000.0
+RETRY = Retry(tries=3, delay_sec=30.0, max_delay_sec=100.0)
+FOREVER = Retry(tries=1, delay_sec=30.0, max_delay_sec=100.0)
+FINAL = tuple(state for state in JobState if state not in (JobState.PENDING, JobState.RUNNING))
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return path_in(tmp_path / "state")
+
+
+@pytest.fixture
+def store(path: Path, clock: Clock) -> Iterator[Store]:
+    opened = Store(path, clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("no mount command here to make a small disk with")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def outcome(state: JobState = JobState.SUCCEEDED, *, retry: bool = False, keep_trying: bool = False) -> Outcome:
+    return Outcome(state=state, reason=f"it {state}", exit_code=0, retry=retry, keep_trying=keep_trying)
+
+
+FAILED = outcome(JobState.FAILED, retry=True)
+UNREACHABLE = outcome(JobState.FAILED, retry=True, keep_trying=True)
+
+
+def interrupted(job: Job) -> Outcome:
+    return Outcome(
+        state=JobState.INTERRUPTED, reason=f"job {job.id} was interrupted", exit_code=None, old_revision="1" * 40
+    )
+
+
+def claim(store: Store, repo: str = "blog") -> Job:
+    job = store.claim(repo, interrupted)
+    assert job is not None
+    return job
+
+
+def delivery(
+    delivery_id: str = "one", *, receiver: str = "default", at: float = START, event: str = "push"
+) -> Delivery:
+    """What the receiver gives to the store; the decision is the store's."""
+    return Delivery(
+        receiver=receiver,
+        delivery_id=delivery_id,
+        event=event,
+        remote="me/blog",
+        ref="refs/heads/main",
+        revision="2" * 40,
+        decision=Decision.IGNORED,
+        reason="",
+        received_at=at,
+    )
+
+
+def match(repo: str = "blog", *, revision: str | None = "2" * 40, reason: str | None = None) -> Match:
+    return Match(repo=repo, ref="refs/heads/main", revision=revision, reason=reason)
+
+
+def states(store: Store, repo: str = "blog") -> list[str]:
+    return [job.state for job in reversed(store.jobs(repo, limit=100))]
+
+
+# Wishes
+
+
+def test_a_wish_is_a_pending_job_that_is_due_now(store: Store) -> None:
+    job = store.enqueue("blog", Trigger.MANUAL, force=True)
+
+    assert job == Job(
+        id=job.id,
+        repo="blog",
+        trigger=Trigger.MANUAL,
+        state=JobState.PENDING,
+        reason="",
+        attempts=1,
+        due_at=START,
+        created_at=START,
+        force=True,
+    )
+    assert store.job(job.id) == store.unfinished("blog", JobState.PENDING) == job
+    assert store.due() == ["blog"]
+
+
+def test_wishes_that_wait_together_are_one_job_and_the_newest_revision_is_its_hint(store: Store, clock: Clock) -> None:
+    first = store.enqueue("blog", Trigger.MANUAL)
+    clock.now += 5
+    store.accept(delivery("one"), [match(revision="3" * 40)])
+    store.accept(delivery("two"), [match(revision="4" * 40)])
+    last = store.enqueue("blog", Trigger.MANUAL)
+
+    assert store.jobs(limit=10) == [last]
+    assert last == replace(first, delivery="two", ref="refs/heads/main", revision="4" * 40)
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_one_forced_wish_is_enough_to_force_the_job(store: Store, order: tuple[bool, bool]) -> None:
+    for force in order:
+        store.enqueue("blog", Trigger.MANUAL, force=force)
+
+    assert claim(store).force
+
+
+def test_a_wish_during_a_run_is_a_job_of_its_own_that_runs_once_afterwards(store: Store) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    first = claim(store)
+    for _ in range(3):
+        store.enqueue("blog", Trigger.MANUAL)
+
+    store.finish(first, outcome(), RETRY)
+    second = claim(store)
+    store.finish(second, outcome(JobState.UNCHANGED), RETRY)
+
+    assert store.claim("blog", interrupted) is None
+    assert states(store) == ["succeeded", "unchanged"]
+
+
+def test_repos_are_due_in_the_order_of_their_waiting(store: Store, clock: Clock) -> None:
+    for repo in ("shop", "blog", "docs"):
+        store.enqueue(repo, Trigger.MANUAL)
+        clock.now += 1
+    store.enqueue("shop", Trigger.MANUAL)
+
+    assert store.due() == ["shop", "blog", "docs"]
+    assert store.next_due_at() is None
+
+
+def test_a_wish_is_due_at_once_even_if_the_clock_was_set_back(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    clock.now -= 3600
+    assert store.due() == []
+    assert store.next_due_at() == START
+
+    store.enqueue("blog", Trigger.MANUAL)
+
+    assert store.due() == ["blog"]
+
+
+# Runs
+
+
+def test_a_claimed_job_runs_and_is_no_longer_due(store: Store, clock: Clock) -> None:
+    wished = store.enqueue("blog", Trigger.MANUAL)
+    clock.now += 2
+
+    job = claim(store)
+
+    assert job == replace(wished, state=JobState.RUNNING, started_at=START + 2)
+    assert store.running() == [job]
+    assert store.due() == []
+    assert store.unfinished("blog", JobState.PENDING) is None
+
+
+def test_there_is_nothing_to_claim_without_a_wish_for_that_repo(store: Store) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+
+    assert store.claim("shop", interrupted) is None
+
+
+@pytest.mark.parametrize("state", ["succeeded", "unchanged", "refused", "failed"])
+def test_an_outcome_is_kept_as_it_was_told(store: Store, clock: Clock, state: str) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    job = claim(store)
+    clock.now += 9
+    told = Outcome(
+        state=JobState(state),
+        reason="what a person can act on: déjà vu",
+        exit_code=77,
+        old_revision="1" * 40,
+        new_revision="2" * 40,
+        phases=(Phase(name="fetch", at=START + 1.25), Phase(name="deploy", at=START + 2)),
+    )
+
+    done = store.finish(job, told, RETRY)
+
+    assert done == replace(
+        job,
+        state=JobState(state),
+        reason=told.reason,
+        exit_code=77,
+        old_revision="1" * 40,
+        new_revision="2" * 40,
+        phases=told.phases,
+        finished_at=START + 9,
+    )
+    assert store.job(job.id) == done
+    assert store.running() == []
+    assert store.due() == []
+
+
+def test_the_last_verdict_is_not_that_of_a_job_that_had_none(store: Store) -> None:
+    ids = {}
+    for state in ("succeeded", "unchanged", "failed", "refused", "interrupted"):
+        store.enqueue("blog", Trigger.MANUAL)
+        ids[state] = store.finish(claim(store), outcome(JobState(state)), RETRY).id
+    store.enqueue("shop", Trigger.MANUAL)
+
+    verdict, done = store.last_job("blog"), store.last_job("blog", done=True)
+    assert verdict is not None
+    assert done is not None
+    assert (verdict.id, done.id) == (ids["refused"], ids["unchanged"])
+    assert store.last_job("shop") is None
+
+
+def test_what_was_never_there_is_not_found(store: Store) -> None:
+    assert store.job(1) is None
+    assert store.job(2**63) is None
+    assert store.jobs(limit=10) == []
+    assert store.unfinished("blog", JobState.RUNNING) is None
+
+
+# Retries
+
+
+def test_a_failed_job_is_tried_again_after_growing_delays_and_then_given_up(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    told = []
+    for delay_sec in (30, 60, None):
+        done = store.finish(claim(store), FAILED, RETRY)
+        told.append(done.reason)
+        again = store.successor(done)
+        if delay_sec is None:
+            assert again is None
+            break
+        assert again is not None
+        assert (again.state, again.due_at, again.attempts) == ("pending", clock.now + delay_sec, done.attempts + 1)
+        assert (again.retry_of, again.force, again.trigger) == (done.id, True, "manual")
+        assert store.next_due_at() == clock.now + delay_sec
+        clock.now += delay_sec - 0.5
+        assert store.due() == []
+        assert store.claim("blog", interrupted) is None
+        clock.now += 0.5
+        assert store.due() == ["blog"]
+
+    assert told == [
+        "it failed; attempt 1 of 3, the next in 30 s",
+        "it failed; attempt 2 of 3, the next in 60 s",
+        "it failed; given up after 3 attempts",
+    ]
+    assert states(store) == ["failed", "failed", "failed"]
+
+
+def test_a_delay_grows_to_its_limit_and_no_further(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    delays = []
+    for _ in range(6):
+        done = store.finish(claim(store), FAILED, replace(RETRY, tries=100))
+        delays.append(clock.now)
+        again = store.successor(done)
+        assert again is not None
+        delays[-1] = again.due_at - clock.now
+        clock.now = again.due_at
+
+    assert delays == [30, 60, 100, 100, 100, 100]
+
+
+def test_what_will_pass_by_itself_is_tried_until_it_has_passed(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    for attempt in range(1, 1100):  # a power of two of this size is no float
+        done = store.finish(claim(store), UNREACHABLE, FOREVER)
+        assert done.reason.startswith(f"it failed; attempt {attempt}, the next in ")
+        clock.now += FOREVER.max_delay_sec
+    store.finish(claim(store), outcome(), FOREVER)
+
+    assert store.claim("blog", interrupted) is None
+
+
+def test_retries_keep_what_was_asked_for(store: Store, clock: Clock) -> None:
+    store.accept(delivery("one"), [match(revision="3" * 40)])
+    store.finish(claim(store), FAILED, RETRY)
+    clock.now += 30
+
+    again = claim(store)
+
+    assert (again.trigger, again.delivery, again.ref, again.revision) == (
+        "webhook",
+        "one",
+        "refs/heads/main",
+        "3" * 40,
+    )
+
+
+@pytest.mark.parametrize("failure", [FAILED, UNREACHABLE])
+def test_a_failed_job_gives_way_to_a_wish_that_came_while_it_ran(store: Store, failure: Outcome) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    job = claim(store)
+    newer = store.enqueue("blog", Trigger.MANUAL)
+
+    done = store.finish(job, failure, RETRY)
+
+    assert done.reason == "it failed"
+    assert store.jobs(limit=10) == [replace(newer, force=True, retry_of=job.id), done]
+    assert store.successor(done) == store.unfinished("blog", JobState.PENDING)
+    assert store.due() == ["blog"]
+
+
+def test_a_retry_gives_way_to_a_newer_push(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    failed = store.finish(claim(store), FAILED, RETRY)
+    retry = store.successor(failed)
+    assert retry is not None
+    clock.now += 5
+
+    accepted = store.accept(delivery("one"), [match(revision="3" * 40)])
+
+    superseded = store.job(retry.id)
+    assert superseded == replace(retry, state=JobState.SUPERSEDED, reason="a newer wish came", finished_at=clock.now)
+    newer = store.unfinished("blog", JobState.PENDING)
+    assert newer is not None
+    assert accepted.jobs == (newer.id,)
+    assert (newer.attempts, newer.due_at, newer.revision, newer.force) == (1, clock.now, "3" * 40, True)
+    assert store.successor(superseded) == newer
+
+
+def test_a_retry_survives_a_restart_and_is_due_when_it_was_to_be(store: Store, path: Path, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    store.finish(claim(store), FAILED, RETRY)
+    store.close()
+    clock.now += 29
+    reopened = Store(path, clock)
+    try:
+        assert reopened.due() == []
+        assert reopened.next_due_at() == START + 30
+        clock.now += 1
+        assert reopened.due() == ["blog"]
+        assert claim(reopened).attempts == 2
+    finally:
+        reopened.close()
+
+
+# Interruptions
+
+
+def test_a_job_whose_runner_is_gone_is_recorded_as_interrupted_and_done_again(store: Store, clock: Clock) -> None:
+    store.accept(delivery("one"), [match()])
+    orphan = claim(store)
+    clock.now += 60
+
+    again = claim(store)
+
+    ended = store.job(orphan.id)
+    assert ended is not None
+    assert (ended.state, ended.reason, ended.finished_at) == (
+        "interrupted",
+        f"job {orphan.id} was interrupted",
+        clock.now,
+    )
+    assert ended.old_revision == "1" * 40
+    assert (again.state, again.retry_of, again.attempts) == ("running", orphan.id, 1)
+    assert (again.delivery, again.revision, again.trigger) == ("one", "2" * 40, "webhook")
+    assert store.successor(ended) == again
+
+
+def test_an_interruption_does_not_count_as_an_attempt(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    store.finish(claim(store), FAILED, RETRY)
+    clock.now += 30
+    claim(store)
+
+    assert claim(store).attempts == 2
+
+
+def test_an_orphan_gives_way_to_a_wish_that_came_while_it_ran(store: Store) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    orphan = claim(store)
+    newer = store.enqueue("blog", Trigger.MANUAL)
+
+    job = claim(store)
+
+    assert (job.id, job.force, job.retry_of) == (newer.id, True, orphan.id)
+    assert states(store) == ["interrupted", "running"]
+
+
+def test_a_run_that_was_told_to_stop_is_queued_again_at_once(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    job = claim(store)
+    clock.now += 3
+
+    done = store.finish(job, interrupted(job), RETRY)
+
+    assert (done.state, done.reason) == ("interrupted", f"job {job.id} was interrupted")
+    again = store.unfinished("blog", JobState.PENDING)
+    assert again is not None
+    assert (again.due_at, again.attempts, again.retry_of, again.force) == (clock.now, 1, job.id, True)
+
+
+def test_a_claim_that_fails_changes_nothing(store: Store) -> None:
+    def fail(job: Job) -> Outcome:
+        raise KeyError(job.id)
+
+    store.enqueue("blog", Trigger.MANUAL)
+    claim(store)
+    store.enqueue("blog", Trigger.MANUAL)
+    before = store.jobs(limit=10)
+
+    with pytest.raises(KeyError):
+        store.claim("blog", fail)
+
+    assert store.jobs(limit=10) == before
+    assert claim(store).id == before[0].id
+
+
+# Deliveries
+
+
+def test_a_delivery_makes_one_job_for_each_repo_that_wants_it(store: Store) -> None:
+    accepted = store.accept(delivery(), [match("blog"), match("shop", reason="follows next"), match("docs")])
+
+    assert accepted.decision is Decision.ACCEPTED
+    jobs = [store.job(job_id) for job_id in accepted.jobs]
+    assert [(job.repo, job.trigger, job.delivery) for job in jobs if job] == [
+        ("blog", "webhook", "one"),
+        ("docs", "webhook", "one"),
+    ]
+    assert store.due() == ["blog", "docs"]
+
+
+def test_every_repo_is_told_its_own_part_of_a_delivery(store: Store) -> None:
+    accepted = store.accept(delivery(), [match("blog"), match("shop", reason="follows next")])
+    later = store.accept(replace(delivery("two"), reason="shop: follows next"), [match("shop", reason="follows next")])
+
+    assert store.deliveries("blog", limit=10) == [accepted]
+    assert store.deliveries("shop", limit=10) == [
+        replace(later, reason="follows next"),
+        replace(accepted, decision=Decision.IGNORED, reason="follows next", jobs=()),
+    ]
+    assert store.deliveries("shop", limit=1) == [replace(later, reason="follows next")]
+    assert store.deliveries("docs", limit=10) == []
+
+
+def test_a_push_that_is_about_no_repo_is_kept_among_those(store: Store) -> None:
+    unknown = store.accept(replace(delivery(), reason="no repo is configured for me/x"), [])
+    store.accept(delivery("ping", event="ping"), [])
+    store.accept(delivery("two"), [match()])
+
+    assert unknown.decision is Decision.IGNORED
+    assert store.deliveries(None, limit=10) == [unknown]
+    assert store.due() == ["blog"]
+
+
+def test_a_delivery_that_comes_twice_makes_no_second_job_and_names_the_first(store: Store, clock: Clock) -> None:
+    first = store.accept(delivery(), [match("blog"), match("shop", reason="follows next"), match("docs")])
+    for job_id in first.jobs:
+        found = store.job(job_id)
+        assert found is not None
+        store.finish(claim(store, found.repo), outcome(), RETRY)
+    clock.now += 60
+
+    for _ in range(2):
+        second = store.accept(delivery(at=clock.now), [match("blog"), match("new")])
+
+        assert second.decision is Decision.DUPLICATE
+        assert second.jobs == first.jobs
+        assert second.reason == f"accepted before, as job {first.jobs[0]}, {first.jobs[1]}"
+    assert store.due() == []
+    assert [each.decision for each in store.deliveries("blog", limit=10)] == ["duplicate", "duplicate", "accepted"]
+    assert [each.decision for each in store.deliveries("shop", limit=10)] == ["ignored"] * 3
+    assert store.deliveries("new", limit=10) == []
+
+
+def test_a_delivery_that_was_ignored_is_taken_when_it_comes_again(store: Store) -> None:
+    store.accept(delivery(), [match(reason="follows next")])
+    store.accept(delivery(), [])
+
+    assert store.accept(delivery(), [match()]).decision is Decision.ACCEPTED
+    assert store.accept(delivery(), [match()]).decision is Decision.DUPLICATE
+
+
+def test_the_same_delivery_id_at_another_receiver_is_another_delivery(store: Store) -> None:
+    store.accept(delivery(), [match()])
+
+    assert store.accept(delivery(receiver="gitlab"), [match()]).decision is Decision.ACCEPTED
+
+
+def test_a_delivery_id_is_forgotten_after_seven_days(store: Store, clock: Clock) -> None:
+    store.accept(delivery(), [match()])
+    clock.now += SEEN_SEC - 1
+    assert store.accept(delivery(at=clock.now), [match()]).decision is Decision.DUPLICATE
+    clock.now += 1
+
+    again = store.accept(delivery(at=clock.now), [match()])
+
+    assert SEEN_SEC == 7 * 24 * 3600
+    assert again.decision is Decision.ACCEPTED
+    assert store.accept(delivery(at=clock.now), [match()]).decision is Decision.DUPLICATE
+
+
+def test_a_delivery_is_recorded_with_all_its_jobs_or_not_at_all(store: Store, path: Path) -> None:
+    store.probe()
+    with_another_connection(
+        path, "CREATE TRIGGER no BEFORE INSERT ON matches WHEN NEW.repo = 'shop' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+
+    with pytest.raises(StoreError):
+        store.accept(delivery(), [match("blog"), match("shop")])
+
+    assert store.jobs(limit=10) == []
+    assert store.deliveries("blog", limit=10) == []
+    with_another_connection(path, "DROP TRIGGER no")
+    assert store.accept(delivery(), [match("blog"), match("shop")]).decision is Decision.ACCEPTED
+
+
+# History and notes
+
+
+def test_of_the_history_only_as_much_stays_as_is_to_be_kept(store: Store, path: Path) -> None:
+    for number in range(8):
+        store.accept(delivery(str(number)), [match("blog")])
+        store.finish(claim(store), outcome(), RETRY)
+    store.enqueue("shop", Trigger.MANUAL)
+    newest = store.jobs("blog", limit=3)
+
+    store.prune(Keep(deliveries=5, jobs=3))
+
+    assert store.jobs("blog", limit=100) == newest
+    assert [each.delivery_id for each in store.deliveries("blog", limit=100)] == ["7", "6", "5", "4", "3"]
+    assert with_another_connection(path, "SELECT count(*) FROM matches") == [(5,)]
+    assert len(store.jobs("shop", limit=100)) == 1
+    assert store.accept(delivery("7"), [match()]).decision is Decision.DUPLICATE
+    assert store.enqueue("blog", Trigger.MANUAL).id > newest[0].id
+
+
+def test_a_job_that_is_not_finished_is_never_forgotten(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    running = claim(store)
+    for _ in range(3):
+        store.enqueue("shop", Trigger.MANUAL)
+        store.finish(claim(store, "shop"), outcome(), RETRY)
+    store.enqueue("blog", Trigger.MANUAL)
+
+    store.prune(Keep(jobs=0, deliveries=0))
+
+    assert states(store, "blog") == ["running", "pending"]
+    assert states(store, "shop") == []
+    store.finish(running, outcome(), RETRY)
+
+
+def test_a_note_is_what_was_written_last(store: Store) -> None:
+    assert store.read_note("daemon") is None
+    store.write_note("daemon", ["a line"])
+    store.write_note("daemon", {"lines": ["déjà", 1, None]})
+
+    assert store.read_note("daemon") == {"lines": ["déjà", 1, None]}
+
+
+# The file
+
+
+def with_another_connection(path: Path, *statements: str) -> list[sqlite3.Row]:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        return [row for statement in statements for row in connection.execute(statement).fetchall()]
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_the_file_itself_forbids_a_second_pending_or_running_job(store: Store, path: Path, state: str) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    if state == "running":
+        claim(store)
+    store.close()
+    insert = "INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, force) VALUES "
+
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE constraint failed"):
+        with_another_connection(path, f"{insert} ('blog', 'manual', '{state}', '', 1, 0, 0, 0)")
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+        with_another_connection(path, f"{insert} ('blog', 'manual', 'paused', '', 1, 0, 0, 0)")
+    for final in FINAL:
+        with_another_connection(path, f"{insert} ('blog', 'manual', '{final}', '', 1, 0, 0, 0)")
+
+
+def test_what_was_written_is_on_disk(store: Store, path: Path) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+
+    assert with_another_connection(path, "PRAGMA journal_mode", "SELECT repo FROM jobs") == [("wal",), ("blog",)]
+    assert store._read("PRAGMA synchronous", ())[0][0] == 2  # FULL: a commit waits for the disk
+
+
+def test_a_closed_store_opens_again_by_itself(store: Store) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    store.close()
+    store.close()
+
+    assert store.due() == ["blog"]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something wrong with the file, and what the error is to tell."""
+
+    says: str
+    hint: str
+    hides: str = "!"
+
+
+TROUBLES = {
+    "noise": Trouble("file is not a database", "move the file away and a new one is made"),
+    "damaged pages": Trouble("database disk image is malformed", "move the file away and a new one is made"),
+    "a directory": Trouble("unable to open database file", "writable"),
+    "a newer gitopsd's": Trouble("written by a newer gitopsd (version 999)", "gitopsd", hides="writable"),
+    "no directory to be in": Trouble("", "see that its directory is there and writable"),
+}
+
+
+def damage(path: Path, trouble: str) -> None:
+    if trouble == "noise":
+        path.write_bytes(b"no database at all, but noise\n" * 1000)
+    elif trouble == "damaged pages":
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xa5" * (size - 4096))
+    elif trouble == "a newer gitopsd's":
+        with_another_connection(path, "PRAGMA user_version = 999")
+    elif trouble == "a directory":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.unlink()
+        path.parent.rmdir()
+        path.parent.write_text("")
+
+
+def mend(path: Path, trouble: str) -> None:
+    if trouble == "no directory to be in":
+        path.parent.unlink()
+    else:
+        path.rename(path.with_name("moved away"))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_file_in_trouble_is_an_error_to_act_on_and_is_used_again_once_mended(
+    store: Store, path: Path, trouble: str
+) -> None:
+    for number in range(20):
+        store.enqueue(f"repo-{number}", Trigger.MANUAL)
+    store.close()
+    damage(path, trouble)
+
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.accept(delivery(), [match()])
+        told = str(caught.value)
+        assert told.startswith(f"store {path}: {TROUBLES[trouble].says}")
+        assert TROUBLES[trouble].hint in told
+        assert TROUBLES[trouble].hides not in told
+        assert "\n" not in told
+        with pytest.raises(StoreError):
+            store.jobs(limit=5)
+
+    mend(path, trouble)
+    assert store.accept(delivery(), [match()]).decision is Decision.ACCEPTED
+    assert store.due() == ["blog"]
+
+
+def test_an_open_file_that_is_damaged_under_us_is_an_error_and_then_mended(store: Store, path: Path) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    for each in path.parent.iterdir():
+        each.write_bytes(b"noise" * 10_000)
+
+    with pytest.raises(StoreError, match="move the file away"):
+        store.enqueue("shop", Trigger.MANUAL)
+
+    path.rename(path.with_name("moved away"))
+    store.enqueue("shop", Trigger.MANUAL)
+    assert store.due() == ["shop"]
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def accept_many(store: Store) -> None:
+    for number in range(1000):
+        store.accept(delivery(f"during {number}"), [match("shop"), match("docs")])
+
+
+def test_a_full_disk_leaves_nothing_of_a_delivery_and_goes_on_when_there_is_room(
+    small_disk: Path, clock: Clock
+) -> None:
+    path = path_in(small_disk)
+    store = Store(path, clock)
+    try:
+        store.accept(delivery("before"), [match()])
+        fill(small_disk / "filler")
+
+        with pytest.raises(StoreError) as caught:
+            accept_many(store)
+        with pytest.raises(StoreError):
+            store.probe()
+
+        assert str(caught.value).startswith(f"store {path}: ")
+        assert "room" in str(caught.value)
+        (small_disk / "filler").unlink()
+        assert store.due() == ["blog"]
+        assert [each.delivery_id for each in store.deliveries("blog", limit=9)] == ["before"]
+        assert store.deliveries("shop", limit=9) == []
+        assert store.accept(delivery("during 0"), [match("shop")]).decision is Decision.ACCEPTED
+    finally:
+        store.close()
+
+
+def test_a_disk_that_became_read_only_is_an_error_until_it_can_be_written_again(small_disk: Path, clock: Clock) -> None:
+    store = Store(path_in(small_disk), clock)
+    try:
+        store.enqueue("blog", Trigger.MANUAL)
+        store.close()
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+        with pytest.raises(StoreError, match="writable"):
+            store.probe()
+
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        store.probe()
+        assert store.due() == ["blog"]
+    finally:
+        store.close()
+
+
+def test_a_new_file_waits_for_the_process_that_makes_it_too(store: Store, path: Path) -> None:
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    done.start()
+    try:
+        store.probe()
+    finally:
+        done.join()
+        other.close()
+
+
+def test_a_file_that_another_process_does_not_let_go_of_is_an_error_to_try_again(store: Store, path: Path) -> None:
+    store.probe()
+    other = sqlite3.connect(path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreError, match="another process holds it; try again"):
+            store.probe()
+
+        assert store.due() == []  # whoever only reads need not wait
+    finally:
+        other.close()
+    store.probe()
+
+
+# Many at once
+
+_WORK = """
+import sys, threading, time
+from pathlib import Path
+from gitopsd import lock
+from gitopsd.errors import BusyError
+from gitopsd.model import Decision, Delivery, JobState, Match, Outcome, Retry
+from gitopsd.store import Store
+
+root, process = Path(sys.argv[1]), sys.argv[2]
+store = Store(root / "state" / "db", time.monotonic)  # one clock for all processes, which nobody sets
+done = Outcome(state=JobState.SUCCEEDED, reason="done", exit_code=0)
+again = Outcome(state=JobState.FAILED, reason="failed", exit_code=1, retry=True, keep_trying=True)
+retry = Retry(tries=1, delay_sec=0.0, max_delay_sec=0.0)
+claimed = []
+
+def sync(repo):
+    with lock.hold(root / "run", repo, patience_sec=60):
+        while job := store.claim(repo, lambda job: exit(f"job {job.id} was nobody's")):
+            claimed.append(job.id)
+            store.finish(job, again if job.id % 5 == 0 else done, retry)
+
+def work(thread):
+    for number in range(12):
+        delivery_id = f"{process}-{thread}-{number}"
+        store.accept(
+            Delivery(receiver="default", delivery_id=delivery_id, event="push", remote="", ref="", revision="",
+                     decision=Decision.IGNORED, reason="", received_at=time.monotonic()),
+            [Match(repo=repo, ref="refs/heads/main", revision=delivery_id) for repo in ("blog", "shop")],
+        )
+        if number % 3 == 2:
+            sync("blog")
+            sync("shop")
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+store.close()
+print(*claimed)
+"""
+
+
+def test_processes_and_threads_that_wish_and_claim_at_once_lose_and_double_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    several = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORK, str(tmp_path), str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    try:
+        outputs = [process.communicate(timeout=60)[0] for process in several]
+    finally:
+        for process in several:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in several] == [0, 0, 0], outputs
+
+    store = Store(tmp_path / "state" / "db", clock)
+    try:
+        jobs = {job.id: job for job in store.jobs(limit=10_000)}
+        claims = [int(word) for output in outputs for word in output.split()]
+        assert sorted(claims) == sorted(job.id for job in jobs.values() if job.state in ("succeeded", "failed"))
+        for job in jobs.values():
+            assert job.state in ("succeeded", "failed", "superseded")
+            assert job.state != "superseded" or job.attempts > 1  # only a retry gives way
+        for repo in ("blog", "shop"):
+            deliveries = store.deliveries(repo, limit=10_000)
+            assert len({each.delivery_id for each in deliveries}) == len(deliveries) == 3 * 3 * 12
+            for each in deliveries:
+                started_at = jobs[each.jobs[0]].started_at
+                assert started_at is not None
+                assert started_at >= each.received_at  # a run that began before does not count for it
+    finally:
+        store.close()
+
+
+def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path, clock: Clock) -> None:
+    problems: list[str] = []
+
+    def open_and_write(path: Path, start: threading.Barrier, repo: str) -> None:
+        store = Store(path, clock)
+        start.wait()
+        try:
+            store.enqueue(repo, Trigger.MANUAL)
+        except StoreError as error:
+            problems.append(str(error))
+        finally:
+            store.close()
+
+    for number in range(20):
+        path, start = tmp_path / str(number) / "db", threading.Barrier(8)
+        threads = [threading.Thread(target=open_and_write, args=(path, start, f"repo-{repo}")) for repo in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert problems == []
+
+
+# Every order of events
+
+
+@dataclass
+class Wishes:
+    """What was asked of one repo, and what the last run has covered of it."""
+
+    made: int = 0
+    covered: int = 0
+    forced: bool = False
+    running: Job | None = None
+
+
+class Life(RuleBasedStateMachine):
+    """Any order of wishes, claims, ends, crashes and waiting, against a count of the wishes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.clock = Clock()
+        self.store = Store(Path(self.directory) / "db", self.clock)
+        self.repos = {"blog": Wishes(), "shop": Wishes()}
+        self.deliveries = 0
+
+    @rule(repo=some.sampled_from(["blog", "shop"]), force=some.booleans())
+    def enqueue(self, repo: str, force: bool) -> None:
+        job = self.store.enqueue(repo, Trigger.MANUAL, force=force)
+        assert job.state is JobState.PENDING
+        assert job.due_at <= self.clock.now
+        self.repos[repo].made += 1
+        self.repos[repo].forced |= force
+
+    @rule(wanted=some.sets(some.sampled_from(["blog", "shop"])))
+    def accept(self, wanted: set[str]) -> None:
+        self.deliveries += 1
+        matches = [match(repo, reason=None if repo in wanted else "no") for repo in self.repos]
+        accepted = self.store.accept(delivery(str(self.deliveries), at=self.clock.now), matches)
+        assert len(accepted.jobs) == len(wanted)
+        for repo in wanted:
+            self.repos[repo].made += 1
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=some.data())
+    def accept_again(self, data: some.DataObject) -> None:
+        before = self.store.jobs(limit=1000)
+        number = data.draw(some.integers(1, self.deliveries))
+        repeated = self.store.accept(delivery(str(number), at=self.clock.now), [])
+        assert repeated.decision is not Decision.ACCEPTED
+        assert self.store.jobs(limit=1000) == before
+
+    @rule(repo=some.sampled_from(["blog", "shop"]))
+    def claim(self, repo: str) -> None:
+        wishes = self.repos[repo]
+        if wishes.running is not None:
+            return  # its lock is held
+        due = repo in self.store.due()
+        orphaned = repo in {job.repo for job in self.store.running()}
+        job = self.store.claim(repo, interrupted)
+        assert (job is not None) == (due or orphaned)
+        if job is not None:
+            assert job.force == wishes.forced
+            wishes.covered, wishes.running = wishes.made, job
+
+    @rule(
+        repo=some.sampled_from(["blog", "shop"]),
+        told=some.sampled_from([outcome(), outcome(JobState.REFUSED), FAILED, UNREACHABLE, None]),
+    )
+    def finish(self, repo: str, told: Outcome | None) -> None:
+        wishes = self.repos[repo]
+        if wishes.running is None:
+            return
+        job, wishes.running = wishes.running, None
+        made_since = wishes.made > wishes.covered
+        forced_since = made_since and self.pending(repo).force
+        done = self.store.finish(job, told or interrupted(job), RETRY)
+        if told is None or (told.retry and (told.keep_trying or job.attempts < RETRY.tries)):
+            assert self.pending(repo).force == wishes.forced
+            assert self.store.successor(done) is not None
+        else:
+            wishes.forced = forced_since
+
+    @rule(repo=some.sampled_from(["blog", "shop"]))
+    def crash(self, repo: str) -> None:
+        """The process that ran it is gone; its record is not."""
+        self.repos[repo].running = None
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+
+    @rule(seconds=some.sampled_from([1, 30, 100]))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @rule(keep=some.integers(0, 5))
+    def prune(self, keep: int) -> None:
+        self.store.prune(Keep(jobs=keep))
+
+    def pending(self, repo: str) -> Job:
+        job = self.store.unfinished(repo, JobState.PENDING)
+        assert job is not None
+        return job
+
+    @invariant()
+    def one_pending_and_one_running_at_most(self) -> None:
+        unfinished = [
+            (job.repo, job.state)
+            for job in self.store.jobs(limit=1000)
+            if job.state in (JobState.PENDING, JobState.RUNNING)
+        ]
+        assert len(unfinished) == len(set(unfinished))
+
+    @invariant()
+    def a_wish_that_no_run_has_covered_waits(self) -> None:
+        for repo, wishes in self.repos.items():
+            if wishes.made > wishes.covered:
+                self.pending(repo)
+
+    @invariant()
+    def what_ended_says_why(self) -> None:
+        for job in self.store.jobs(limit=1000):
+            if job.state in FINAL:
+                assert job.reason
+                assert job.finished_at is not None
+
+    def teardown(self) -> None:
+        """Whatever happened: if syncs only run, everything comes to rest."""
+        try:
+            self.clock.now += RETRY.max_delay_sec
+            for repo, wishes in self.repos.items():
+                wishes.running = None
+                while job := self.store.claim(repo, interrupted):
+                    wishes.covered = wishes.made
+                    self.store.finish(job, outcome(), RETRY)
+                assert wishes.covered == wishes.made
+            assert self.store.running() == []
+            assert self.store.due() == []
+            assert self.store.next_due_at() is None
+        finally:
+            self.store.close()
+            shutil.rmtree(self.directory)
+
+
+def test_no_order_of_events_loses_a_wish_or_leaves_an_end_without_a_reason() -> None:
+    run_state_machine_as_test(Life, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
