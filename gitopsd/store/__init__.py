@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
-from gitopsd.store.database import Connection, Database, Row
+from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
+from gitopsd.store.database import Connection, Database
+from gitopsd.store.rows import delivery_of, job_of
 
 SEEN_SEC = 7 * 86400.0
 """How long an accepted delivery's id counts as seen."""
@@ -84,7 +85,7 @@ class Store:
             WHERE {condition} ORDER BY d.id DESC LIMIT ?""",  # noqa: S608 - the condition is one of the two above
             (*values, limit),
         )
-        return [_delivery(row) for row in rows]
+        return [delivery_of(row) for row in rows]
 
     # Jobs
 
@@ -107,25 +108,25 @@ class Store:
 
     def running(self) -> list[Job]:
         """The jobs that are recorded as running."""
-        return [_job(row) for row in self._read("SELECT * FROM jobs WHERE state = 'running' ORDER BY id", ())]
+        return [job_of(row) for row in self._read("SELECT * FROM jobs WHERE state = 'running' ORDER BY id", ())]
 
     def job(self, job_id: int) -> Job | None:
         """The job with this id."""
         if job_id > _LARGEST_ID:
             return None
         rows = self._read("SELECT * FROM jobs WHERE id = ?", (job_id,))
-        return _job(rows[0]) if rows else None
+        return job_of(rows[0]) if rows else None
 
     def successor(self, job: Job) -> Job | None:
         """The job that took over from an interrupted, superseded or failed one."""
         rows = self._read("SELECT * FROM jobs WHERE retry_of = ? ORDER BY id LIMIT 1", (job.id,))
-        return _job(rows[0]) if rows else None
+        return job_of(rows[0]) if rows else None
 
     def jobs(self, repo: str | None = None, *, limit: int) -> list[Job]:
         """The newest jobs (of `repo`), newest first."""
         condition, values = ("repo = ?", (repo,)) if repo is not None else ("TRUE", ())
         rows = self._read(f"SELECT * FROM jobs WHERE {condition} ORDER BY id DESC LIMIT ?", (*values, limit))  # noqa: S608
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def last_job(self, repo: str, *, done: bool = False) -> Job | None:
         """The newest job of `repo` that ended with a verdict; with `done`, the newest that left a revision in place."""
@@ -135,12 +136,12 @@ class Store:
             f"SELECT * FROM jobs WHERE repo = ? AND state IN ({marks}) ORDER BY id DESC LIMIT 1",  # noqa: S608
             (repo, *states),
         )
-        return _job(rows[0]) if rows else None
+        return job_of(rows[0]) if rows else None
 
     def unfinished(self, repo: str, state: JobState) -> Job | None:
         """The pending or the running job of `repo`."""
         rows = self._read("SELECT * FROM jobs WHERE repo = ? AND state = ?", (repo, state))
-        return _job(rows[0]) if rows else None
+        return job_of(rows[0]) if rows else None
 
     def claim(self, repo: str, interrupted: Callable[[Job], Outcome], retry: Retry) -> Job | None:
         """Turn the pending job of `repo` that is due into the running one. Only for who holds the repo's lock.
@@ -154,7 +155,7 @@ class Store:
             for row in connection.execute(
                 "SELECT * FROM jobs WHERE repo = ? AND state = 'running'", (repo,)
             ).fetchall():
-                job = _job(row)
+                job = job_of(row)
                 self._end(connection, job, interrupted(job))
                 delay_sec = _delay_sec(retry, job.interruptions) if job.interruptions else 0.0
                 self._try_again(connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec)
@@ -336,32 +337,9 @@ class Store:
         )
 
     def _job(self, connection: Connection, job_id: int) -> Job:
-        return _job(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+        return job_of(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
 
 
 def _delay_sec(retry: Retry, count: int) -> float:
     """How long to wait after `count` attempts."""
     return float(min(retry.delay_sec * 2 ** min(count - 1, 30), retry.max_delay_sec))
-
-
-def _job(row: Row) -> Job:
-    fields = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
-    fields["trigger"], fields["state"] = Trigger(row["trigger"]), JobState(row["state"])
-    fields["force"] = bool(row["force"])
-    fields["phases"] = tuple(Phase(name=name, at=at) for name, at in json.loads(row["phases"]))
-    return Job(**fields)
-
-
-def _delivery(row: Row) -> Delivery:
-    return Delivery(
-        receiver=row["receiver"],
-        delivery_id=row["delivery_id"],
-        event=row["event"],
-        remote=row["remote"],
-        ref=row["ref"],
-        revision=row["revision"],
-        decision=Decision.IGNORED if row["miss"] else Decision(row["decision"]),
-        reason=row["miss"] or row["reason"],
-        received_at=row["received_at"],
-        jobs=() if row["job"] is None else (row["job"],),
-    )
