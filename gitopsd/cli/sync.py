@@ -172,11 +172,10 @@ class _Screen:
         if self._unfinished.pop(job.id, b""):
             self.output(job, b"\n")
         took = terminal.duration(job.finished_at - job.started_at) if job.finished_at and job.started_at else "-"
-        revisions = f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}, "
         text = Text.assemble(
             f"{job.repo}: ",
             terminal.state(job.state),
-            f" ({revisions if job.new_revision else ''}job {job.id}, {took})",
+            f" ({_movement(job)}job {job.id}, {took})",
             terminal.plain(f": {job.reason}" if job.reason else ""),
         )
         self._out.print(text)
@@ -185,6 +184,15 @@ class _Screen:
 
     def _line(self, job: Job, text: Text) -> Text:
         return Text.assemble((f"{job.repo} │ ", "dim"), text) if self._prefixed else text
+
+
+def _movement(job: Job) -> str:
+    """From which revision to which, or where it stays."""
+    if not job.new_revision:
+        return ""
+    if job.state is JobState.REFUSED:
+        return f"stays at {terminal.short(job.old_revision)}, the remote has {terminal.short(job.new_revision)}, "
+    return f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}, "
 
 
 def _phases(job: Job) -> str:
