@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import signals, systemd
-from gitopsd.discovery import find_repos
+from gitopsd.discovery import Found, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.model import Config, Repo, Secret
@@ -110,7 +110,18 @@ class Daemon:
         for line in (*lines, *found.problems.values()):
             _log.warning("%s", line)
         self._note(store, lines)
-        return Serving(config=config, store=store, repos=found.repos, secrets=secrets, closed=closed)
+        return Serving(
+            config=config, store=store, repos={**self._unfit(found), **found.repos}, secrets=secrets, closed=closed
+        )
+
+    def _unfit(self, found: Found) -> dict[str, Repo]:
+        """What was a repo below a root until now and cannot be read at the moment: its pushes are not dropped."""
+        before = self._serving.repos if self._serving else {}
+        return {
+            name: repo
+            for name, repo in before.items()
+            if repo.opted_in_by_file and (name in found.problems or str(repo.path.parent) in found.problems)
+        }
 
     def _note(self, store: Store, lines: list[str]) -> None:
         try:

@@ -56,7 +56,9 @@ def find_repo(config: Config, name: str) -> Repo:
     if name in found.repos:
         return found.repos[name]
     known = f"known: {', '.join(found.repos)}" if found.repos else "none is configured"
-    raise GitopsdError(found.problems.get(name) or f"there is no repo '{name}' in the configuration; {known}")
+    roots = [problem for root, problem in found.problems.items() if root in map(str, config.roots)]
+    missing = "; ".join([f"there is no repo '{name}' in the configuration; {known}", *roots])
+    raise GitopsdError(found.problems.get(name) or missing)
 
 
 def _opted_in(root: Path) -> Iterator[Path]:

@@ -108,7 +108,7 @@ class Dispatcher:
             try:
                 if not lock.is_free(config.state_dir, repo):
                     continue
-                if len(self._runner.running()) >= config.max_parallel or self._stopping.is_set():
+                if self._under_way(config) >= config.max_parallel or self._stopping.is_set():
                     break
                 self._runner.start(repo, self._ended)
             except GitopsdError as error:  # one repo's trouble is no other's
@@ -118,6 +118,12 @@ class Dispatcher:
             self._store.prune(config.keep)
         if trouble:
             raise GitopsdError("; ".join(trouble))
+
+    def _under_way(self, config: Config) -> int:
+        """How many syncs run, whoever started them. A record alone may be of one that was killed."""
+        ours = set(self._runner.running())
+        others = {job.repo for job in self._store.running()} - ours
+        return len(ours) + len(lock.held(config.state_dir, others))
 
     def _wanted(self) -> list[str]:
         """The repos that a sync may have to be started for: a due job waits, or one is recorded as running."""

@@ -1,8 +1,8 @@
 """Hold one repo's lock."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -41,6 +41,16 @@ def is_free(state_dir: Path, repo: str) -> bool:
             return True
     except BusyError:
         return False
+
+
+def held(state_dir: Path, repos: Iterable[str]) -> set[str]:
+    """Those of `repos` whose lock somebody holds now. One that cannot be opened is nobody's."""
+    found = set()
+    for repo in repos:
+        with suppress(GitopsdError):
+            if not is_free(state_dir, repo):
+                found.add(repo)
+    return found
 
 
 def _lock_path(state_dir: Path, repo: str) -> Path:

@@ -40,7 +40,7 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     runner = _runner(config)
     jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
     if not wait:
-        return _leave(runner, jobs, config.max_parallel - len(store.running()), as_json=as_json)
+        return _leave(runner, jobs, config.max_parallel - len(_under_way(config, store)), as_json=as_json)
     screen = _Screen(quiet=as_json, prefixed=len(repos) > 1)
     followed = [
         _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
@@ -69,6 +69,11 @@ def _leave(runner: LocalRunner, jobs: Sequence[Job], slots: int, *, as_json: boo
     return exits.EXIT_DONE
 
 
+def _under_way(config: Config, store: Store) -> set[str]:
+    """The repos that are being synced now. A record alone may be of a sync that was killed."""
+    return lock.held(config.state_dir, (job.repo for job in store.running()))
+
+
 def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequence["_Followed"]) -> None:
     """Start what nobody runs, as the dispatcher does, and show what happens, until every job has ended."""
     ended_at: dict[str, float] = {}
@@ -80,7 +85,7 @@ def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequenc
         for each in unfinished:
             name = each.repo.name
             rested = time.monotonic() - ended_at.get(name, 0.0) > _RESTART_SEC or name not in ended_at
-            under_way = {*runner.running(), *(job.repo for job in store.running())} - {name}
+            under_way = {*runner.running(), *_under_way(config, store)} - {name}
             if name in runner.running() or not each.waits() or not rested or len(under_way) >= config.max_parallel:
                 continue
             if lock.is_free(config.state_dir, name):
@@ -109,7 +114,11 @@ class _Followed:
         if not self.waits():
             return True
         # The state first, the output after it: what was written in between is shown too.
-        self.job = self._store.job(self.job.id) or self.job
+        current = self._store.job(self.job.id)
+        if current is None:
+            self._screen.note(self.job, f"job {self.job.id} is not in the store any more; was its file moved away?")
+            return True
+        self.job = current
         self._screen.phase(self.job, script.read_report(self._report_path).phase)
         self._screen.output(self.job, self._tail.read())
         if self.job.state in _TAKEN_OVER and (successor := self._store.successor(self.job)):

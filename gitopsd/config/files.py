@@ -56,15 +56,23 @@ def read(path: Path) -> ConfigFile:
         data = loader.construct_document(node)
     except FileNotFoundError:
         hint = "write one, or name another with --config or GITOPSD_CONFIG"
+        if path.is_symlink():
+            hint = "the link leads nowhere; mend or remove it"
         return ConfigFile(path, problems=(f"{path}: there is no such file; {hint}",))
     except OSError as error:
         return ConfigFile(path, problems=(f"{path}: cannot be read: {error.strerror}",))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return ConfigFile(path, problems=(f"{path}:{line}: not YAML: {error.problem or error.context}",))
+        # Of a tag or an alias the text is a value that is not in quotes; that of a scanner or parser has none.
+        said = error.problem or error.context
+        if isinstance(error, yaml.constructor.ConstructorError | yaml.composer.ComposerError):
+            said = "a value that begins with ! & or * must be in quotes, and an alias needs its anchor"
+        return ConfigFile(path, problems=(f"{path}:{line}: not YAML: {said}",))
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
         # The last three: what PyYAML lets through of a tag whose value is none of its kind, such as `!!bool perhaps`.
-        return ConfigFile(path, problems=(f"{path}: not YAML: {' '.join(str(error).split())}",))
+        return ConfigFile(
+            path, problems=(f"{path}: not YAML: a value is not what its tag says ({type(error).__name__})",)
+        )
     if not isinstance(data, dict):
         return ConfigFile(path, problems=(*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
     return ConfigFile(path, data, lines, tuple(problems))

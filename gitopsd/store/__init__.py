@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gitopsd.errors import StoreError
 from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
 from gitopsd.store.database import Connection, Database
 from gitopsd.store.rows import delivery_of, job_of
@@ -159,6 +160,7 @@ class Store:
                 self._end(connection, job, interrupted(job))
                 delay_sec = _delay_sec(retry, job.interruptions) if job.interruptions else 0.0
                 self._try_again(connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec)
+            now = self._clock()  # what was just queued again must not seem to come from the future, and so be due
             found = connection.execute(
                 f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",  # noqa: S608 - a constant
                 (repo, now, now),
@@ -173,6 +175,11 @@ class Store:
     def finish(self, job: Job, outcome: Outcome, retry: Retry) -> Job:
         """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that."""
         with self._transaction() as connection:
+            if not connection.execute(
+                "SELECT 1 FROM jobs WHERE id = ? AND repo = ? AND started_at = ? AND state = 'running'",
+                (job.id, job.repo, job.started_at),
+            ).fetchone():
+                raise StoreError(f"job {job.id} of {job.repo} is not in the store any more; was its file moved away?")
             if outcome.state is JobState.INTERRUPTED:
                 self._end(connection, job, outcome)
                 self._try_again(connection, job, self._clock())
