@@ -32,7 +32,7 @@ def find_repos(config: Config) -> Found:
     places = {os.path.realpath(repo.path) for repo in config.repos.values()}
     problems = {}
     for root in config.roots:
-        if not os.path.isdir(root):
+        if not os.path.isdir(root) or not os.access(root, os.R_OK | os.X_OK):
             problems[str(root)] = f"roots: {root} is not a directory (that we may enter); make it, or take it out"
         for path in _opted_in(root):
             place, name = os.path.realpath(path), path.name.lower()
@@ -44,7 +44,8 @@ def find_repos(config: Config) -> Found:
                 repos[name] = _read_checkout(path)
                 places.add(place)
             except GitopsdError as error:
-                problems[name] = f"{path}: opted in, but no repo: {error}"
+                said = f"{path}: opted in, but no repo: {error}"
+                problems[name] = f"{problems[name]}; {said}" if name in problems else said
     return Found(repos, problems)
 
 

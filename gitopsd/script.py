@@ -42,6 +42,9 @@ def run(
     stop_fd: int | None,
 ) -> Outcome:
     """Sync `repo` once. `output_path` is the file for the engine's `key=value` lines; `stop_fd` readable ends it."""
+    if not os.access(config.engine, os.X_OK) or not config.engine.is_file():  # timeout's 127 may be an engine's
+        reason = f"engine {config.engine}: is not an executable file"
+        return Outcome(state=JobState.FAILED, reason=reason, exit_code=EXIT_CONFIG)
     environment = engine_environment(config, repo, job, output_path) | {"GITOPSD_LOCK_FD": str(lock_fd)}
     try:
         output_path.unlink(missing_ok=True)

@@ -92,9 +92,9 @@ class Journal:
         for line in lines:
             for start in range(0, len(line) or 1, _JOURNAL_LINE_BYTES):
                 self._send(line[start : start + _JOURNAL_LINE_BYTES])
-        if len(self._unfinished) > _JOURNAL_LINE_BYTES:
-            self._send(self._unfinished)
-            self._unfinished = b""
+        while len(self._unfinished) > _JOURNAL_LINE_BYTES:
+            self._send(self._unfinished[:_JOURNAL_LINE_BYTES])
+            self._unfinished = self._unfinished[_JOURNAL_LINE_BYTES:]
 
     def close(self) -> None:
         """Add what is left of a last line, and close."""

@@ -1,9 +1,14 @@
 """What every test gets: a place of its own, and the duty to leave nothing behind."""
 
 import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from tests.site import Site
 
 _LEAK_PATIENCE_SEC = 5.0
+_NOBODY = 65534
 _FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -45,6 +51,52 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield here
     finally:
         here.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB at `state`, where a `site` has its records."""
+    place = tmp_path / "state"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("no mount command here to make a small disk with")
+    argv = [mount, "-t", "tmpfs", "-o", "size=1m", "gitopsd-test", str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # a daemon on it may be ended only after this
+
+
+@dataclass(frozen=True)
+class ForNobody:
+    """A place that everybody can get to, and the rights of a user to whom nothing belongs."""
+
+    place: Path
+
+    @contextlib.contextmanager
+    def rights(self) -> Iterator[None]:
+        """Within the block this process may do no more than any other user. Root may enter and read everything."""
+        before = os.getresuid()
+        try:
+            if before[1] == 0:
+                os.setresuid(_NOBODY, _NOBODY, 0)
+            yield
+        finally:
+            os.setresuid(*before)
+
+
+@pytest.fixture
+def for_nobody() -> Iterator[ForNobody]:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        if os.geteuid() == 0:
+            os.chown(place, _NOBODY, -1)
+        place.chmod(0o755)
+        yield ForNobody(place)
 
 
 @pytest.fixture(autouse=True)

@@ -44,6 +44,7 @@ class ConfigFile:
 
 
 def read(path: Path) -> ConfigFile:
+    """The file at `path`, whatever is wrong with it."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
@@ -54,28 +55,34 @@ def read(path: Path) -> ConfigFile:
         if any(problem.endswith(_NO_KEY) for problem in problems):
             return ConfigFile(path, problems=tuple(problems))
         data = loader.construct_document(node)
-    except FileNotFoundError:
-        hint = "write one, or name another with --config or GITOPSD_CONFIG"
-        if path.is_symlink():
-            hint = "the link leads nowhere; mend or remove it"
-        return ConfigFile(path, problems=(f"{path}: there is no such file; {hint}",))
-    except OSError as error:
-        return ConfigFile(path, problems=(f"{path}: cannot be read: {error.strerror}",))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        # Of a tag or an alias the text is a value that is not in quotes; that of a scanner or parser has none.
-        said = error.problem or error.context
-        if isinstance(error, yaml.constructor.ConstructorError | yaml.composer.ComposerError):
-            said = "a value that begins with ! & or * must be in quotes, and an alias needs its anchor"
-        return ConfigFile(path, problems=(f"{path}:{line}: not YAML: {said}",))
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
-        # The last three: what PyYAML lets through of a tag whose value is none of its kind, such as `!!bool perhaps`.
-        return ConfigFile(
-            path, problems=(f"{path}: not YAML: a value is not what its tag says ({type(error).__name__})",)
-        )
+    except (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        return ConfigFile(path, problems=(f"{path}{_why_unreadable(path, error)}",))
     if not isinstance(data, dict):
         return ConfigFile(path, problems=(*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
     return ConfigFile(path, data, lines, tuple(problems))
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """What follows the name of a file that cannot be read. Never a value out of it: that may be a secret."""
+    if isinstance(error, FileNotFoundError):
+        hint = "write one, or name another with --config or GITOPSD_CONFIG"
+        return f": there is no such file; {'the link leads nowhere; remove it' if path.is_symlink() else hint}"
+    if isinstance(error, OSError):
+        return f": cannot be read: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError | yaml.reader.ReaderError):
+        return ": not YAML: it is not UTF-8, or has control characters"
+    if isinstance(error, RecursionError):
+        return ": not YAML: it is nested too deeply"
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # Of a tag or an alias the text is a value that is not in quotes; that of a scanner or parser has none.
+        if isinstance(error, yaml.constructor.ConstructorError | yaml.composer.ComposerError):
+            return (
+                f":{line}: not YAML: a value that begins with ! & or * must be in quotes, and an alias needs its anchor"
+            )
+        return f":{line}: not YAML: {error.problem or error.context}"
+    # What PyYAML lets through of a tag whose value is none of its kind, such as `!!bool perhaps`.
+    return f": not YAML: a value is not what its tag says ({type(error).__name__})"
 
 
 def _key_problems(node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) -> Iterator[tuple[int, str]]:

@@ -161,7 +161,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     host.settings["max_body"] = "1M"
     host.add_repo("blog")
     try:
-        with lock.hold(host.root / "run", "blog"):
+        with lock.hold(host.state_dir, "blog"):
             host.start()
             yield host
     finally:

@@ -41,7 +41,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     host.environment |= {"EMPTY_SECRET": "", "NEXT_SECRET": "next"}
     host.add_repo("blog")
     try:
-        with lock.hold(host.root / "run", "blog"):
+        with lock.hold(host.state_dir, "blog"):
             host.start()
             yield host
     finally:

@@ -188,7 +188,20 @@ def test_no_log_answer_output_or_file_has_a_secret(site: Site) -> None:
             assert NEEDLE.encode() not in file.read_bytes(), file
 
 
-def test_the_copy_of_the_configuration_is_for_its_user_alone(site: Site) -> None:
-    site.config_path.chmod(0o600)  # it may hold what is not for everybody: addresses, a token as a URL's user
+def test_the_configuration_in_force_is_in_no_file_but_its_own(site: Site) -> None:
+    gate, began = site.root / "gate", site.root / "began"
+    remote = site.add_repo("blog", deploy=f"touch '{began}'; while [ ! -e '{gate}' ]; do sleep 0.01; done")
+    site.settings["repos"]["shop"] = {"url": f"git@example.org:{NEEDLE}.git", "path": str(site.root / "shop")}
+    site.write_config()
+    site.config_path.chmod(0o600)  # it may hold what is not for everybody, such as addresses
     site.start()
-    assert (site.root / "run" / "in-force.yaml").stat().st_mode & 0o077 == 0
+    site.deliver("blog", remote.tip())
+    wait_for(began.exists, "the deploy command")
+    having = [file for file in site.root.rglob("*") if file.is_file() and NEEDLE.encode() in file.read_bytes()]
+    assert having == [site.config_path]
+    for pid in site.processes():
+        command = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+        holds = any("memfd:" in str(fd.readlink()) for fd in (Path("/proc") / str(pid) / "fd").iterdir())
+        assert holds == command.endswith(b"\0run\0blog\0"), command
+    gate.touch()
+    site.wait_for_job("blog", "succeeded")

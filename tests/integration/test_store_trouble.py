@@ -1,26 +1,9 @@
 """A store that cannot be written costs a 503 and a clear line, and nothing else."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.site import Site, wait_for
-
-
-@pytest.fixture
-def small_disk(site: Site) -> Iterator[Path]:
-    """The state directory on a tmpfs of 1 MB."""
-    site.state_dir.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "gitopsd-test", str(site.state_dir)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("cannot mount a tmpfs here (needs root)")
-    try:
-        yield site.state_dir
-    finally:
-        site.kill_everything()
-        subprocess.run(["umount", str(site.state_dir)], check=True)
 
 
 def test_a_full_disk_turns_deliveries_away_and_takes_them_when_there_is_room(site: Site, small_disk: Path) -> None:

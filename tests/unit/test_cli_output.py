@@ -2,7 +2,7 @@
 
 import pytest
 
-from gitopsd.cli import exits, terminal
+from gitopsd.cli import exits, logs, terminal
 from gitopsd.model import Job, JobState, Trigger
 
 
@@ -14,6 +14,8 @@ def job(state: JobState, exit_code: int | None = None) -> Job:
         state=state,
         reason="",
         attempts=1,
+        failures=0,
+        interruptions=0,
         due_at=0.0,
         created_at=0.0,
         exit_code=exit_code,
@@ -63,6 +65,20 @@ def test_of_several_jobs_the_worst_end_counts(codes: list[int], worst: int) -> N
 )
 def test_no_control_character_reaches_the_terminal(text: str, shown: str) -> None:
     assert terminal.plain(text).plain == shown
+
+
+@pytest.mark.parametrize(
+    ("on_a_terminal", "shown"),
+    [(True, "�]0;title� ünï �\n".encode()), (False, b"\x1b]0;title\x07 \xc3\xbcn\xc3\xaf \xff\n")],
+)
+def test_the_log_of_a_job_is_cleaned_for_a_terminal_only(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, on_a_terminal: bool, shown: bytes
+) -> None:
+    with open(1, "w", encoding="utf-8", closefd=False) as out:
+        monkeypatch.setattr(out, "isatty", lambda: on_a_terminal, raising=False)
+        monkeypatch.setattr("sys.stdout", out)
+        logs._write(b"\x1b]0;title\x07 \xc3\xbcn\xc3\xaf \xff\n")
+    assert capfdbinary.readouterr().out == shown
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,18 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
-from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, load, schema
+from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
 from gitopsd.model import Config, Keep, Receiver, Repo, Retry
 from gitopsd.providers import PROVIDERS
+from tests.conftest import ForNobody
 
 BLOG = {"url": "git@github.com:me/blog.git", "path": "/srv/blog"}
 
 
 @pytest.fixture(autouse=True)
 def no_directories_from_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
 @pytest.fixture
@@ -63,7 +63,6 @@ def test_an_empty_file_is_a_configuration_of_defaults(path: Path) -> None:
     assert config == Config(
         source=path,
         state_dir=Path("/var/lib/gitopsd"),
-        runtime_dir=Path("/run/gitopsd"),
         engine=config.engine,
         receivers={"default": Receiver(name="default", provider="github", secrets=("github-webhook-secret",))},
     )
@@ -74,7 +73,6 @@ def test_an_empty_file_is_a_configuration_of_defaults(path: Path) -> None:
 def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
     text = f"""
         state_dir: /var/lib/other
-        runtime_dir: /run/other
         runner: local
         engine: /usr/local/lib/my_sync
         max_parallel: 8
@@ -99,7 +97,6 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
     assert config == Config(
         source=path,
         state_dir=Path("/var/lib/other"),
-        runtime_dir=Path("/run/other"),
         engine=Path("/usr/local/lib/my_sync"),
         runner="local",
         max_parallel=8,
@@ -131,7 +128,8 @@ def test_a_repo_needs_no_more_than_url_and_path(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("0s", 0), ("250ms", 0.25), ("90s", 90), ("10m", 600), ("2h", 7200), ("30d", 30 * 86400)]
+    ("text", "seconds"),
+    [("1ms", 0.001), ("007s", 7), ("250ms", 0.25), ("90s", 90), ("10m", 600), ("2h", 7200), ("30d", 30 * 86400)],
 )
 def test_durations_are_a_number_and_a_unit(path: Path, text: str, seconds: float) -> None:
     assert load_data(path, {"stop_timeout": text}).stop_timeout_sec == pytest.approx(seconds)
@@ -145,7 +143,9 @@ def test_sizes_are_bytes_or_have_a_unit(path: Path, value: str | int, size: int)
     assert load_data(path, {"max_body": value}).max_body == size
 
 
-@pytest.mark.parametrize("value", ["10", 10, "1.5h", "10 m", "10M", "m", "-1s", "1w", "10m\n", "", None, "\u0661s"])
+@pytest.mark.parametrize(
+    "value", ["0s", "0ms", "00d", "10", 10, "1.5h", "10 m", "10M", "m", "-1s", "1w", "10m\n", "", None, "\u0661s"]
+)
 def test_what_is_no_duration_is_told_what_one_is(path: Path, value: Any) -> None:
     (problem,) = problems(path, yaml.safe_dump({"stop_timeout": value}))
 
@@ -178,27 +178,23 @@ def test_a_ref_that_git_would_take_for_something_else_is_a_problem(path: Path, r
 
 
 @pytest.mark.parametrize(
-    ("state", "runtime", "expected"),
+    ("given", "expected"),
     [
-        (None, None, ("/var/lib/gitopsd", "/run/gitopsd")),
-        ("", "", ("/var/lib/gitopsd", "/run/gitopsd")),
-        ("/var/lib/x", "/run/x", ("/var/lib/x", "/run/x")),
-        ("/var/lib/x:/var/lib/y", "/run/x:/run/y", ("/var/lib/x", "/run/x")),
+        (None, "/var/lib/gitopsd"),
+        ("", "/var/lib/gitopsd"),
+        ("/var/lib/x", "/var/lib/x"),
+        ("/var/lib/x:/var/lib/y", "/var/lib/x"),
     ],
 )
-def test_directories_come_from_systemd_unless_they_are_configured(
-    path: Path, monkeypatch: pytest.MonkeyPatch, state: str | None, runtime: str | None, expected: tuple[str, str]
+def test_the_state_directory_comes_from_systemd_unless_it_is_configured(
+    path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
 ) -> None:
-    for name, value in (("STATE_DIRECTORY", state), ("RUNTIME_DIRECTORY", runtime)):
-        if value is not None:
-            monkeypatch.setenv(name, value)
+    if given is not None:
+        monkeypatch.setenv("STATE_DIRECTORY", given)
 
-    config = load_text(path, "")
-    assert (str(config.state_dir), str(config.runtime_dir)) == expected
-    assert default_state_dir() == expected[0]
-
-    config = load_data(path, {"state_dir": "/mine", "runtime_dir": "/also/mine"})
-    assert (config.state_dir, config.runtime_dir) == (Path("/mine"), Path("/also/mine"))
+    assert str(load_text(path, "").state_dir) == expected
+    assert default_state_dir() == expected
+    assert load_data(path, {"state_dir": "/mine"}).state_dir == Path("/mine")
 
 
 # Several files
@@ -220,6 +216,8 @@ def test_files_in_conf_d_add_to_the_main_file(path: Path, conf_d: Path, tmp_path
     (conf_d / "30-empty.yaml").write_text("")
     (conf_d / "40-not-this.yml").write_text("nonsense: 1\n")
     (conf_d / "50-nor-this.yaml.dpkg-old").write_text("nonsense: 1\n")
+    (conf_d / ".60-half-written.yaml").write_text("nonsense: [")
+    (conf_d / ".yaml").write_text("nonsense: 1\n")
 
     config = load_text(path, f"repos: {{blog: {{url: x, path: /srv/blog}}}}\nroots: [{roots[0]}]\n")
 
@@ -239,6 +237,31 @@ def test_what_two_files_set_is_a_problem_that_names_both(path: Path, conf_d: Pat
         f"conf.d/a.yaml:5: retry: is set in {path} too; keep one",
         f"conf.d/b.yaml:1: receivers.hub: is set in {path} too; keep one",
     ]
+
+
+def test_a_conf_d_that_is_no_directory_is_a_problem_and_hides_no_other(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").write_text("")
+
+    first, second = problems(path, "max_body: lots\n")
+
+    assert first == "conf.d: cannot be read: Not a directory"
+    assert second.startswith("gitopsd.yaml:1: max_body: ")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o333, 0o444], ids=["nothing", "enter only", "list only"])
+def test_a_conf_d_that_may_not_be_read_is_a_problem(for_nobody: ForNobody, mode: int) -> None:
+    path = for_nobody.place / "gitopsd.yaml"
+    path.write_text("max_parallel: 3\n")
+    (path.parent / "conf.d").mkdir()
+    (path.parent / "conf.d" / "a.yaml").write_text("stop_timeout: 1s\n")
+    load(path)  # imports what it needs, as long as we may
+    (path.parent / "conf.d").chmod(mode)
+
+    with for_nobody.rights():
+        (found,) = problems(path)
+
+    place = "conf.d/a.yaml" if mode == 0o444 else "conf.d"
+    assert found == f"{place}: cannot be read: Permission denied"
 
 
 # Problems
@@ -284,28 +307,27 @@ retry:
 
     expected = [
         "gitopsd.yaml:1: max_paralel: unknown key; did you mean 'max_parallel'?",
-        'gitopsd.yaml:2: max_body: "lots" is not right; wanted: the largest delivery that is read, in bytes or with K,',
-        "gitopsd.yaml:4: roots.0: /nonexistent/root is not a directory; make it, or take it out",
-        "gitopsd.yaml:5: roots.1: 5 is not right; wanted: absolute path of a directory that exists",
-        "gitopsd.yaml:8: repos.blog.url: holds a password; ",
+        "gitopsd.yaml:2: max_body: this text is not right; wanted: the largest delivery that is read, in bytes ",
+        "gitopsd.yaml:5: roots.1: a number is not right; wanted: absolute path of a directory that exists",
+        "gitopsd.yaml:8: repos.blog.url: holds credentials before the @; ",
         "gitopsd.yaml:11: repos.blog.timeout: stands here twice; remove one",
         "gitopsd.yaml:14: repos.shop.path: /srv/./blog/ is the path of repo 'blog' too",
         "gitopsd.yaml:15: repos.docs: 'path' is missing: absolute path of the checkout; ",
-        'gitopsd.yaml:17: repos.docs.deploy: "./deploy.sh" is not right; wanted: the command that is run ',
+        "gitopsd.yaml:17: repos.docs.deploy: this text is not right; wanted: the command that is run ",
         "gitopsd.yaml:18: repos.7: 'url' is missing: where to fetch from, ",
-        'gitopsd.yaml:19: repos.7.path: ["a"] is not right; wanted: absolute path of the checkout; ',
-        'gitopsd.yaml:20: repos.Wiki: "Wiki" is not right; wanted: a name of lower-case letters, ',
-        "gitopsd.yaml:21: repos.none: null is not right; wanted: a mapping with at least 'url' and 'path'",
+        "gitopsd.yaml:19: repos.7.path: a list is not right; wanted: absolute path of the checkout; ",
+        "gitopsd.yaml:20: repos.Wiki: this text is not right; wanted: a name of lower-case letters, ",
+        "gitopsd.yaml:21: repos.none: true, false or nothing is not right; wanted: a mapping with at least 'url' and ",
         "gitopsd.yaml:23: receivers.hub: 'secrets' is missing: list of the names of the secrets ",
-        'gitopsd.yaml:24: receivers.hub.provider: "githib" is not right; wanted: who sends to this endpoint',
+        "gitopsd.yaml:24: receivers.hub.provider: this text is not right; wanted: who sends to this ",
         "gitopsd.yaml:25: receivers.hub.secret: unknown key; did you mean 'secrets'?",
         "gitopsd.yaml:27: retry.delays: unknown key; did you mean 'delay'?",
         f"conf.d/1-blog.yaml:2: repos.blog: is set in {path} too; keep one",
         "conf.d/2-broken.yaml:3: not YAML: expected the node content, but found '<stream end>'",
         "conf.d/3-directory.yaml: cannot be read: Is a directory",
-        "conf.d/4-latin-1.yaml: not YAML: 'utf-8' codec can't decode byte 0xe9",
+        "conf.d/4-latin-1.yaml: not YAML: it is not UTF-8, or has control characters",
         "conf.d/5-list.yaml:1: must be a mapping such as 'repos: …'",
-        "conf.d/6-list-as-key.yaml:2: not YAML: found unhashable key",
+        "conf.d/6-list-as-key.yaml:2: a key must be a word",
     ]
     assert [start for start in expected if not any(problem.startswith(start) for problem in found)] == []
     assert [problem for problem in found if not problem.startswith(tuple(expected))] == []
@@ -329,7 +351,7 @@ def test_a_file_that_is_not_there_says_how_to_name_another_and_hides_no_other_pr
     missing, other = problems(path)
 
     assert missing == "gitopsd.yaml: there is no such file; write one, or name another with --config or GITOPSD_CONFIG"
-    assert other.startswith("conf.d/a.yaml:1: a: unknown key; known here: state_dir, runtime_dir, ")
+    assert other.startswith("conf.d/a.yaml:1: a: unknown key; known here: state_dir, runner, ")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +361,7 @@ def test_a_file_that_is_not_there_says_how_to_name_another_and_hides_no_other_pr
         pytest.param("repos: {}\ntrue: 2\n", "gitopsd.yaml:2: true: unknown key; ", id="a boolean"),
         pytest.param("2024-01-01: 2\n", "gitopsd.yaml:1: 2024-01-01: unknown key; known here: ", id="a date"),
         pytest.param("~: 2\n", "gitopsd.yaml:1: ~: unknown key; known here: ", id="null"),
-        pytest.param("{a: 1}: 2\n", "gitopsd.yaml:1: not YAML: found unhashable key", id="a mapping"),
+        pytest.param("{a: 1}: 2\n", "gitopsd.yaml:1: a key must be a word", id="a mapping"),
     ],
 )
 def test_a_key_that_is_no_text_is_named_as_it_is_written(path: Path, text: str, problem: str) -> None:
@@ -376,16 +398,20 @@ def test_yaml_anchors_and_merges_work(path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "https://hunter2@example.org/blog.git",
+        "http://hunter2@[::1]:8080/blog.git",
+        "HTTPS://hunter2:@example.org",
         "https://me:hunter2@example.org/blog.git",
         "https://:hunter2@example.org/blog.git",
         "ssh://git:hunter2@example.org/blog.git",
         "HTTPS://me:hunter2@example.org",
     ],
 )
-def test_a_password_in_a_url_is_a_problem_and_is_not_shown(path: Path, url: str) -> None:
+def test_credentials_in_a_url_are_a_problem_and_are_not_shown(path: Path, url: str) -> None:
     (found,) = problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "url": url}}}))
 
-    assert "repos.blog.url: holds a password; " in found
+    assert has_credentials(url)
+    assert "repos.blog.url: holds credentials before the @; " in found
     assert "hunter2" not in found
 
 
@@ -394,14 +420,16 @@ def test_a_password_in_a_url_is_a_problem_and_is_not_shown(path: Path, url: str)
     [
         "git@github.com:me/blog.git",
         "https://example.org:8443/me/blog.git",
-        "https://me@example.org/blog.git",
+        "https://example.org/@me/blog.git",
+        "ssh://me@example.org/blog.git",
         "ssh://git@[::1]:2222/me/blog.git",
         "https://[broken/blog.git",
         "/srv/git/blog.git",
         "file:///srv/git/a:b@c.git",
     ],
 )
-def test_a_url_without_a_password_is_taken_as_it_is(path: Path, url: str) -> None:
+def test_a_url_without_credentials_is_taken_as_it_is(path: Path, url: str) -> None:
+    assert not has_credentials(url)
     assert load_data(path, {"repos": {"blog": {**BLOG, "url": url}}}).repos["blog"].url == url
 
 
@@ -470,6 +498,28 @@ def test_broken_or_strange_yaml_is_a_problem_of_that_file(path: Path, text: str)
 
     assert found
     assert all(problem.startswith("gitopsd.yaml:") and "\n" not in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("s3cret!", "this text"),
+        (47110815, "a number"),
+        (4711.0815, "a number"),
+        (["s3cret!", "s3cret!"], "this text"),
+        ({"s3cret!": "s3cret!"}, "a mapping"),
+        (True, "true, false or nothing"),
+        (None, "true, false or nothing"),
+        (datetime.date(4711, 8, 15), "this value"),
+    ],
+)
+def test_a_value_is_never_shown_as_it_may_be_a_secret(path: Path, value: Any, kind: str) -> None:
+    secrets = value if isinstance(value, list) else [value]
+    found = problems(path, yaml.safe_dump({"receivers": {"hub": {"provider": "github", "secrets": secrets}}}))
+
+    assert found
+    assert not [problem for problem in found if "s3cret" in problem or "4711" in problem]
+    assert [problem for problem in found if f" {kind} is not right; wanted: " in problem]
 
 
 # The schema is the one truth

@@ -1,6 +1,7 @@
 """Which checkouts below a root are repos, and what is said of those that are not."""
 
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from gitopsd.discovery import Found, find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
+from tests.conftest import ForNobody
 from tests.remote import git
 
 URL = "git@github.com:me/blog.git"
@@ -24,9 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 def config(*roots: Path, **repos: Repo) -> Config:
     nowhere = Path("/nonexistent")
-    return Config(
-        source=Path("gitopsd.yaml"), state_dir=nowhere, runtime_dir=nowhere, engine=nowhere, roots=roots, repos=repos
-    )
+    return Config(source=Path("gitopsd.yaml"), state_dir=nowhere, engine=nowhere, roots=roots, repos=repos)
 
 
 def configured(name: str, path: Path) -> Repo:
@@ -79,8 +79,48 @@ def test_only_what_is_directly_below_a_root_is_looked_at(root: Path) -> None:
     assert find_repos(config(root)) == Found()
 
 
-def test_a_root_that_is_gone_has_no_repos(root: Path) -> None:
-    assert find_repos(config(root / "gone")) == Found()
+@pytest.mark.parametrize("instead", ["nothing", "a file", "a link to itself"])
+def test_a_root_that_is_no_directory_is_a_problem_and_the_others_are_served(root: Path, instead: str) -> None:
+    blog, other = checkout(root / "blog"), root / "other"
+    if instead == "a file":
+        other.touch()
+    elif instead == "a link to itself":
+        other.symlink_to(other)
+
+    found = find_repos(config(other, root))
+
+    assert found.repos == {"blog": discovered("blog", blog)}
+    assert found.problems == {
+        str(other): f"roots: {other} is not a directory (that we may enter); make it, or take it out"
+    }
+
+
+def test_a_root_in_a_directory_that_may_not_be_entered_is_a_problem(for_nobody: ForNobody) -> None:
+    root = for_nobody.place / "closed" / "root"
+    root.mkdir(parents=True)
+    root.parent.chmod(0o600)
+
+    with for_nobody.rights():
+        found = find_repos(config(root))
+
+    assert found == Found(
+        {}, {str(root): f"roots: {root} is not a directory (that we may enter); make it, or take it out"}
+    )
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o333, 0o444], ids=["nothing", "enter only", "list only"])
+def test_a_root_that_may_not_be_read_is_a_problem(for_nobody: ForNobody, mode: int) -> None:
+    root = for_nobody.place / "root"
+    (root / "blog").mkdir(parents=True)
+    (root / "blog" / ".gitops").touch()
+    root.chmod(mode)
+
+    with for_nobody.rights():
+        found = find_repos(config(root))
+
+    assert found.repos == {}
+    assert list(found.problems) == [str(root)]
+    assert f"roots: {root}" in found.problems[str(root)]
 
 
 def test_a_checkout_in_upper_case_gets_a_name_in_lower_case(root: Path) -> None:
@@ -98,9 +138,9 @@ def test_of_two_checkouts_with_one_name_the_second_is_a_problem(root: Path, tmp_
     found = find_repos(config(root, tmp_path / "other"))
 
     assert found.repos == {"blog": discovered("blog", first)}
-    assert found.problems == tuple(
-        f"{path}: opted in, but no repo: the name 'blog' is taken by {first}" for path in (second, third)
-    )
+    said = "\n".join(found.problems.values())
+    for path in (second, third):
+        assert f"{path}: opted in, but no repo: the name 'blog' is taken by {first}" in said
 
 
 def test_a_name_that_is_configured_elsewhere_is_taken(root: Path, tmp_path: Path) -> None:
@@ -110,7 +150,7 @@ def test_a_name_that_is_configured_elsewhere_is_taken(root: Path, tmp_path: Path
     found = find_repos(config(root, blog=blog))
 
     assert found.repos == {"blog": blog}
-    assert found.problems == (f"{path}: opted in, but no repo: the name 'blog' is taken by {blog.path}",)
+    assert found.problems == {"blog": f"{path}: opted in, but no repo: the name 'blog' is taken by {blog.path}"}
 
 
 @pytest.mark.parametrize("spelling", ["{root}/blog", "{root}/blog/", "{root}/./other/../blog"])
@@ -145,6 +185,7 @@ def test_a_symbolic_link_to_a_checkout_does_not_make_two_repos_of_it(root: Path)
         ("a worktree", "it is not a git checkout of its own (no .git directory)"),
         ("no origin", "it has no remote 'origin'"),
         ("an empty origin", "it has no remote 'origin'"),
+        ("a token", "the URL of its origin holds credentials; use an ssh key or a git credential helper"),
         ("a broken git configuration", "it has no remote 'origin'"),
         ("a detached HEAD", "it is not on a branch"),
         ("no HEAD", "its .git/HEAD cannot be read"),
@@ -163,6 +204,8 @@ def test_an_opted_in_directory_that_cannot_be_a_repo_says_why(root: Path, troubl
         (path / ".git").write_text(f"gitdir: {root}/elsewhere\n")
     elif trouble == "an empty origin":
         git(path, "config", "remote.origin.url", "")
+    elif trouble == "a token":
+        git(path, "config", "remote.origin.url", "https://hunter2@example.org/blog.git")
     elif trouble == "a broken git configuration":
         (path / ".git" / "config").write_text("[remote")
     elif trouble == "a detached HEAD":
@@ -176,7 +219,9 @@ def test_an_opted_in_directory_that_cannot_be_a_repo_says_why(root: Path, troubl
     found = find_repos(config(root))
 
     assert found.repos == {"shop": discovered("shop", shop)}
-    assert found.problems == (f"{path}: opted in, but no repo: {problem}",)
+    assert found.problems == {"blog": f"{path}: opted in, but no repo: {problem}"}
+    with pytest.raises(GitopsdError, match=f"^{re.escape(found.problems['blog'])}$"):
+        find_repo(config(root), "blog")
 
 
 @pytest.mark.parametrize("name", ["_blog", "blög", "my blog", ".blog", "b" * 64])
@@ -186,9 +231,8 @@ def test_a_directory_whose_name_no_repo_can_have_is_a_problem(root: Path, name: 
     found = find_repos(config(root))
 
     assert found.repos == {}
-    assert found.problems == (
-        f"{path}: opted in, but no repo: '{name}' is no name for a repo; name it under repos: in the configuration",
-    )
+    hint = f"'{name}' is no name for a repo; name it under repos: in the configuration"
+    assert found.problems == {name: f"{path}: opted in, but no repo: {hint}"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout to another user")

@@ -1,6 +1,7 @@
 """Which sync is started when. The records are real; what is started is not, and the clock is set by hand."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gitopsd.model import Config, JobState, Outcome, Retry, Trigger
 from gitopsd.store import Store, path_in
 from tests.site import wait_for
 
+RETRY = Retry(delay_sec=60)
 FAILED = Outcome(state=JobState.FAILED, reason="no", exit_code=1, retry=True)
 
 
@@ -26,9 +28,10 @@ class Syncs:
         self.started: list[str] = []
         self.stopped = 0
         self.fault: Exception | None = None
+        self.faulty: set[str] = set()
 
     def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
-        if self.fault:
+        if self.fault and repo in (self.faulty or {repo}):
             raise self.fault
         self.started.append(repo)
         self._ends[repo] = on_end
@@ -43,9 +46,13 @@ class Syncs:
 
     def end(self, repo: str, outcome: Outcome | None = None, *, exit_code: int = 0) -> None:
         """The sync ends: with its job done, or (exit code) without having come to it."""
-        if exit_code == 0 and (job := self._store.claim(repo, lambda _: FAILED)):
+        if exit_code == 0 and (job := self._store.claim(repo, lambda _: FAILED, RETRY)):
             done = Outcome(state=JobState.SUCCEEDED, reason="", exit_code=0)
-            self._store.finish(job, outcome or done, Retry(delay_sec=60))
+            self._store.finish(job, outcome or done, RETRY)
+        self.leave(repo, exit_code)
+
+    def leave(self, repo: str, exit_code: int = 0) -> None:
+        """The sync ends, and its job stays as it is."""
         self._ends.pop(repo)(repo, exit_code)
 
 
@@ -55,7 +62,7 @@ class House:
     def __init__(self, root: Path) -> None:
         self.now = 1_700_000_000.0
         self.config: Config | None = Config(
-            source=root / "gitopsd.yaml", state_dir=root / "state", runtime_dir=root / "run", engine=root / "engine"
+            source=root / "gitopsd.yaml", state_dir=root / "state", engine=root / "engine"
         )
         self.store = Store(path_in(root / "state"), lambda: self.now)
         self.syncs = Syncs(self.store)
@@ -137,13 +144,13 @@ def test_a_retry_is_started_when_its_time_has_come_and_not_before(house: House) 
 
 def test_a_job_that_runs_by_the_records_and_is_run_by_nobody_is_taken_up(house: House) -> None:
     house.store.enqueue("blog", Trigger.MANUAL)
-    assert house.store.claim("blog", lambda _: FAILED)
+    assert house.store.claim("blog", lambda _: FAILED, RETRY)
     house.look()
     house.wait_for_starts("blog")
 
 
 def test_a_repo_that_somebody_else_syncs_is_left_to_him(house: House, tmp_path: Path) -> None:
-    with lock.hold(tmp_path / "run", "blog"):
+    with lock.hold(tmp_path / "state", "blog"):
         house.want("blog", "shop")
         house.wait_for_starts("shop")
         house.look()
@@ -160,6 +167,38 @@ def test_a_sync_that_could_not_come_to_its_job_is_started_again_after_a_while(ho
     house.look()
     assert house.syncs.started == ["blog"]
     house.wait_for_starts("blog", "blog")
+
+
+def test_a_sync_that_ends_well_and_leaves_its_job_is_started_again_after_a_while(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    left_at = time.monotonic()
+    house.syncs.leave("blog")
+    house.look()
+    house.look()
+    house.want("shop")
+    house.wait_for_starts("blog", "shop")
+    house.wait_for_starts("blog", "shop", "blog")
+    assert time.monotonic() - left_at >= 1.0
+
+
+def test_a_lock_that_cannot_be_taken_keeps_no_other_repo_back(house: House) -> None:
+    assert house.config is not None
+    (house.config.state_dir / "locks" / "blog.lock").mkdir(parents=True)
+    house.want("blog", "shop")
+    house.wait_for_starts("shop")
+    wait_for(lambda: "blog.lock" in house.dispatcher.problem(), "the problem")
+    (house.config.state_dir / "locks" / "blog.lock").rmdir()
+    house.look()
+    house.wait_for_starts("shop", "blog")
+    wait_for(lambda: house.dispatcher.problem() == "", "the all-clear")
+
+
+def test_a_sync_that_cannot_be_started_keeps_no_other_repo_back(house: House) -> None:
+    house.syncs.fault, house.syncs.faulty = GitopsdError("blog: cannot be started"), {"blog"}
+    house.want("blog", "shop")
+    house.wait_for_starts("shop")
+    wait_for(lambda: house.dispatcher.problem() == "blog: cannot be started", "the problem")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,7 @@
 import errno
 import logging
 import os
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,25 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from gitopsd.joblog import JobLog, log_path, remove_old, report_path
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None:
-        pytest.skip("no mount command here to make a small disk with")
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def write(path: Path, chunks: list[bytes], max_bytes: int) -> bytes:
@@ -108,10 +86,10 @@ def test_an_older_log_of_the_same_name_is_replaced(tmp_path: Path) -> None:
 def test_a_full_disk_costs_lines_and_is_said_once(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = small_disk / "1.log"
 
-    found = write(path, [b"%06d\n" % number * 1000 for number in range(100)], 1024 * 1024)
+    found = write(path, [b"%06d\n" % number * 1000 for number in range(200)], 8 * 1024 * 1024)
 
     assert found.startswith(b"000000\n" * 1000)
-    assert len(found) <= 64 * 1024
+    assert len(found) <= 1024 * 1024
     assert [record.getMessage() for record in caplog.records] == [
         f"{path}: cannot be written: {os.strerror(errno.ENOSPC)}; the rest of this job's output is lost"
     ]
@@ -119,7 +97,7 @@ def test_a_full_disk_costs_lines_and_is_said_once(small_disk: Path, caplog: pyte
 
 def test_an_end_that_no_longer_fits_on_the_disk_is_said_too(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (small_disk / "filler").open("wb", buffering=0) as filler:
-        filler.write(b"x" * 48 * 1024)
+        filler.write(b"x" * (1024 - 16) * 1024)
 
     found = write(small_disk / "1.log", [b"y" * 32 * 1024], 1024 * 1024)
 
@@ -167,3 +145,39 @@ def test_fewer_logs_than_are_kept_all_stay(tmp_path: Path) -> None:
     remove_old(tmp_path, "never-synced", 50)
 
     assert log_path(tmp_path, "blog", 1).exists()
+
+
+@pytest.mark.parametrize("trouble", ["a directory in the place of a log", "a file in the place of the directory"])
+def test_old_logs_that_cannot_be_removed_are_said_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    directory = tmp_path / "logs" / "blog"
+    if trouble.startswith("a directory"):
+        log_path(tmp_path, "blog", 1).mkdir(parents=True)
+        log_path(tmp_path, "blog", 2).touch()
+    else:
+        directory = tmp_path / "logs"
+        directory.touch()
+
+    remove_old(tmp_path, "blog", 1)
+
+    if trouble.startswith("a directory"):
+        assert caplog.messages == [f"{directory}: old logs cannot be removed: {os.strerror(errno.EISDIR)}"]
+
+
+def test_a_log_whose_name_is_no_number_of_ours_is_left_alone(tmp_path: Path) -> None:
+    directory = log_path(tmp_path, "blog", 1).parent
+    directory.mkdir(parents=True)
+    for name in ("1.log", "2.log", "².log"):
+        (directory / name).touch()
+
+    remove_old(tmp_path, "blog", 1)
+
+    assert {path.name for path in directory.iterdir()} == {"2.log", "².log"}
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_all = os.write
+    monkeypatch.setattr(os, "write", lambda fd, chunk: write_all(fd, chunk[:3]))
+
+    assert write(tmp_path / "1.log", [b"0123456789"], 1000) == b"0123456789"

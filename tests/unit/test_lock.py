@@ -142,21 +142,28 @@ def test_looking_whether_it_is_free_does_not_take_it(tmp_path: Path) -> None:
         pass
 
 
+def test_of_several_repos_those_are_told_whose_lock_is_held(tmp_path: Path) -> None:
+    (tmp_path / "locks" / "broken.lock").mkdir(parents=True)
+    with lock.hold(tmp_path, "blog"), lock.hold(tmp_path, "docs"):
+        assert lock.held(tmp_path, ["blog", "shop", "broken"]) == {"blog"}
+    assert lock.held(tmp_path, ["blog"]) == set()
+
+
 @pytest.mark.parametrize("trouble", ["no directory", "no file", "a link"])
 def test_a_place_that_cannot_be_used_is_an_error_with_its_path(tmp_path: Path, trouble: str) -> None:
-    runtime_dir = tmp_path / "run"
-    path = runtime_dir / "locks" / "blog.lock"
+    state_dir = tmp_path / "state"
+    path = state_dir / "locks" / "blog.lock"
     if trouble == "no directory":
-        runtime_dir.write_text("")
+        state_dir.write_text("")
     elif trouble == "no file":
         path.mkdir(parents=True)
     else:
         path.parent.mkdir(parents=True)
         path.symlink_to(tmp_path)
 
-    with pytest.raises(GitopsdError) as caught, lock.hold(runtime_dir, "blog"):
+    with pytest.raises(GitopsdError) as caught, lock.hold(state_dir, "blog"):
         pass
 
     assert not isinstance(caught.value, BusyError)
     assert str(caught.value).startswith(f"lock {path}: ")
-    assert str(caught.value).endswith("; is runtime_dir writable?")
+    assert str(caught.value).endswith("; is its directory writable?")

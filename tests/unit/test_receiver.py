@@ -27,7 +27,6 @@ class Parts:
         self.config = Config(
             source=root / "gitopsd.yaml",
             state_dir=root / "state",
-            runtime_dir=root / "run",
             engine=root / "engine",
             max_body=10_000,
             receivers={

@@ -1,14 +1,18 @@
 """A sync as a child process: what it is told, what it must not know, and how its end is heard of."""
 
+import contextlib
 import os
-import signal
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gitopsd.errors import GitopsdError
+from gitopsd.model import Trigger
 from gitopsd.runner import LocalRunner
+from gitopsd.store import Store, path_in
 from tests.site import SECRET, WAIT_SEC, Site, wait_for
 
 
@@ -29,66 +33,93 @@ class Ends:
 
 
 class Held:
-    """A configuration that is read from a pipe: whoever reads it waits, and can be looked at."""
+    """A site whose one sync goes on until it is let go."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / "held.yaml"
-        os.mkfifo(self.path)
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.began, self.gate = site.root / "began", site.root / "gate"
+        engine = site.root / "engine"
+        engine.write_text(f"#!/bin/bash\necho $$ > '{self.began}'\nwhile [ ! -e '{self.gate}' ]; do sleep 0.01; done\n")
+        engine.chmod(0o755)
+        site.settings["engine"] = str(engine)
+        site.add_repo("blog")
+        store = Store(path_in(site.state_dir), time.time)
+        store.enqueue("blog", Trigger.MANUAL)
+        store.close()
+        self.ends = Ends()
 
-    def pid(self) -> int:
-        """The process that has this configuration on its command line, once it is past its start."""
-        mark = str(self.path).encode()
+    def config_text(self) -> str:
+        return self.site.config_path.read_text()
 
-        def found() -> list[int]:
-            entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-            return [int(entry.name) for entry in entries if mark in _read(entry / "cmdline")]
+    def start(self, runner: LocalRunner) -> Path:
+        """Start the sync; the process directory of `gitopsd run`, once its engine has begun."""
+        runner.start("blog", self.ends)
+        pid = runner._children["blog"].pid
+        wait_for(lambda: self.began.exists() or self.ends.heard, "the engine")
+        assert self.ends.heard == []
+        return Path("/proc") / str(pid)
 
-        (pid,) = wait_for(found, "the child")
-        return int(pid)
-
-    def release(self) -> None:
-        self.path.write_text("nonsense")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+    def engine_fds(self) -> list[str]:
+        """What the engine has open."""
+        fds = Path("/proc") / wait_for(self.began.read_text, "its number").strip() / "fd"
+        return [str(each.readlink()) for each in fds.iterdir()]
 
 
 @pytest.fixture
-def held(site: Site) -> Held:
-    return Held(site.root)
+def held(site: Site) -> Iterator[Held]:
+    made = Held(site)
+    yield made
+    made.gate.touch()
 
 
-def test_the_end_of_a_sync_is_told_with_its_exit_code(site: Site) -> None:
-    for path, code in ((site.config_path, 0), (site.root / "missing.yaml", 78)):
+def test_each_sync_goes_by_the_configuration_of_its_start_and_its_exit_code_is_told(site: Site) -> None:
+    texts = iter((site.config_path.read_text(), "nonsense: 1\n"))
+    runner = LocalRunner(lambda: next(texts), set(), quiet=True)
+    site.config_path.write_text("this file is not looked at")
+    for code in (0, 78):
         ends = Ends()
-        LocalRunner(path, set(), quiet=True).start("blog", ends)
+        runner.start("blog", ends)
         assert ends.wait() == [("blog", code)]
 
 
 def test_a_sync_runs_until_it_ends_in_a_process_group_of_its_own(held: Held) -> None:
-    runner, ends = LocalRunner(held.path, set(), quiet=True), Ends()
-    runner.start("blog", ends)
-    pid = held.pid()
+    runner = LocalRunner(held.config_text, set(), quiet=True)
+    child = held.start(runner)
+    pid = int(child.name)
     assert runner.running() == ["blog"]
     assert os.getpgid(pid) == os.getsid(pid) == pid
-    assert (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")[-3:-1] == [b"run", b"blog"]
-    held.release()
-    ends.wait()
+    assert (child / "cmdline").read_bytes().split(b"\0")[-3:-1] == [b"run", b"blog"]
+    held.gate.touch()
+    assert held.ends.wait() == [("blog", 0)]
     assert runner.running() == []
 
 
+def test_the_configuration_is_in_the_hands_of_the_sync_and_of_nobody_else(held: Held) -> None:
+    child = held.start(LocalRunner(held.config_text, set(), quiet=True))
+    words = (child / "cmdline").read_bytes().decode().split("\0")
+    path = words[words.index("--config") + 1]
+    assert path.startswith("/proc/self/fd/")
+    handed = child / "fd" / Path(path).name
+    assert str(handed.readlink()).startswith("/memfd:gitopsd.yaml")
+    assert handed.read_text() == held.config_text()
+    assert not [name for name in held.engine_fds() if "memfd" in name]
+    assert not [name for name in _own_fds() if "memfd" in name]
+
+
+def _own_fds() -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
+            found.append(str(entry.readlink()))
+    return found
+
+
 def test_stopping_ends_every_sync(held: Held) -> None:
-    runner, ends = LocalRunner(held.path, set(), quiet=True), Ends()
-    runner.start("blog", ends)
-    held.pid()
+    runner = LocalRunner(held.config_text, set(), quiet=True)
+    held.start(runner)
     runner.stop()
-    ((repo, code),) = ends.wait()
-    assert repo == "blog"
-    assert code in (-signal.SIGTERM, 0, 78)  # it may be ended while it starts, or while it reads
+    assert held.ends.wait() == [("blog", 0)]
+    assert [job["state"] for job in held.site.jobs("blog")] == ["interrupted", "pending"]
 
 
 @pytest.mark.parametrize("known_at", ["once", "later"])
@@ -100,13 +131,10 @@ def test_a_sync_does_not_see_what_is_the_daemons_alone(
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
     names = {"github-webhook-secret"} if known_at == "once" else set[str]()
-    runner, ends = LocalRunner(held.path, names, quiet=True), Ends()
+    runner = LocalRunner(held.config_text, names, quiet=True)
     names.add("github-webhook-secret")  # as the daemon does when it has read its configuration
 
-    runner.start("blog", ends)
-    environment = (Path("/proc") / str(held.pid()) / "environ").read_bytes().decode()
-    held.release()
-    ends.wait()
+    environment = (held.start(runner) / "environ").read_bytes().decode()
 
     assert "SSH_AUTH_SOCK=/run/agent" in environment
     assert SECRET not in environment
@@ -116,7 +144,7 @@ def test_a_sync_does_not_see_what_is_the_daemons_alone(
 
 def test_an_interpreter_that_is_gone_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    runner = LocalRunner(tmp_path / "gitopsd.yaml", set())
+    runner = LocalRunner(lambda: "", set())
     with pytest.raises(GitopsdError, match="python: cannot be started: No such file"):
         runner.start("blog", Ends())
     assert runner.running() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopsd import script
+from gitopsd import process, script
 from gitopsd.model import Config, Job, JobState, Outcome, Phase, Receiver, Repo, Trigger
 from tests.site import SECRET, wait_for
 
@@ -20,6 +20,8 @@ JOB = Job(
     state=JobState.RUNNING,
     reason="",
     attempts=1,
+    failures=0,
+    interruptions=0,
     due_at=0.0,
     created_at=0.0,
 )
@@ -42,7 +44,6 @@ class Engine:
         self.config = Config(
             source=root / "gitopsd.yaml",
             state_dir=root / "state",
-            runtime_dir=root / "run",
             engine=root / "engine",
             receivers={"default": Receiver(name="default", provider="github", secrets=("github-webhook-secret",))},
         )
@@ -189,6 +190,15 @@ def test_force_and_opt_in_are_said_as_yes(engine: Engine) -> None:
 def test_the_engine_gets_the_name_the_lock_and_no_input(engine: Engine) -> None:
     engine.run('echo "$#:$1:$(readlink /proc/self/fd/$GITOPSD_LOCK_FD):$(cat | wc -c)"', "echo oops >&2")
     assert engine.shown.decode() == f"1:blog:{engine.output_path.parent / 'lock'}:0\noops\n"
+
+
+def test_a_limit_that_outlives_us_stands_over_the_engine(engine: Engine) -> None:
+    engine.run("tr '\\0' ' ' < /proc/$PPID/cmdline", "grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    command, *_ = engine.shown.decode().splitlines()
+    program, killing, seconds, *rest = command.split()
+    assert (program, killing) == ("timeout", "--signal=KILL")
+    assert float(seconds) > engine.repo.timeout_sec + process.GRACE_SEC  # ours is first, with its grace and its reason
+    assert rest[:2] == [str(engine.config.engine), "blog"]
 
 
 def test_an_engine_that_takes_too_long_is_ended_with_all_it_started(engine: Engine, tmp_path: Path) -> None:

@@ -59,25 +59,6 @@ def store(path: Path, clock: Clock) -> Iterator[Store]:
     opened.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None:
-        pytest.skip("no mount command here to make a small disk with")
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def outcome(state: JobState = JobState.SUCCEEDED, *, retry: bool = False, keep_trying: bool = False) -> Outcome:
     return Outcome(state=state, reason=f"it {state}", exit_code=0, retry=retry, keep_trying=keep_trying)
 
@@ -93,7 +74,7 @@ def interrupted(job: Job) -> Outcome:
 
 
 def claim(store: Store, repo: str = "blog") -> Job:
-    job = store.claim(repo, interrupted)
+    job = store.claim(repo, interrupted, RETRY)
     assert job is not None
     return job
 
@@ -136,6 +117,8 @@ def test_a_wish_is_a_pending_job_that_is_due_now(store: Store) -> None:
         state=JobState.PENDING,
         reason="",
         attempts=1,
+        failures=0,
+        interruptions=0,
         due_at=START,
         created_at=START,
         force=True,
@@ -173,7 +156,7 @@ def test_a_wish_during_a_run_is_a_job_of_its_own_that_runs_once_afterwards(store
     second = claim(store)
     store.finish(second, outcome(JobState.UNCHANGED), RETRY)
 
-    assert store.claim("blog", interrupted) is None
+    assert store.claim("blog", interrupted, RETRY) is None
     assert states(store) == ["succeeded", "unchanged"]
 
 
@@ -190,12 +173,23 @@ def test_repos_are_due_in_the_order_of_their_waiting(store: Store, clock: Clock)
 def test_a_wish_is_due_at_once_even_if_the_clock_was_set_back(store: Store, clock: Clock) -> None:
     store.enqueue("blog", Trigger.MANUAL)
     clock.now -= 3600
-    assert store.due() == []
-    assert store.next_due_at() == START
+    assert store.due() == ["blog"]
 
-    store.enqueue("blog", Trigger.MANUAL)
+    again = store.enqueue("blog", Trigger.MANUAL)
 
     assert store.due() == ["blog"]
+    assert claim(store).id == again.id
+
+
+def test_a_retry_does_not_wait_for_a_clock_that_was_set_back(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    again = store.successor(store.finish(claim(store), FAILED, RETRY))
+    assert again is not None
+    assert store.due() == []
+    clock.now -= 3600
+
+    assert store.due() == ["blog"]
+    assert claim(store).id == again.id
 
 
 # Runs
@@ -216,7 +210,7 @@ def test_a_claimed_job_runs_and_is_no_longer_due(store: Store, clock: Clock) -> 
 def test_there_is_nothing_to_claim_without_a_wish_for_that_repo(store: Store) -> None:
     store.enqueue("blog", Trigger.MANUAL)
 
-    assert store.claim("shop", interrupted) is None
+    assert store.claim("shop", interrupted, RETRY) is None
 
 
 @pytest.mark.parametrize("state", ["succeeded", "unchanged", "refused", "failed"])
@@ -290,7 +284,7 @@ def test_a_failed_job_is_tried_again_after_growing_delays_and_then_given_up(stor
         assert store.next_due_at() == clock.now + delay_sec
         clock.now += delay_sec - 0.5
         assert store.due() == []
-        assert store.claim("blog", interrupted) is None
+        assert store.claim("blog", interrupted, RETRY) is None
         clock.now += 0.5
         assert store.due() == ["blog"]
 
@@ -324,7 +318,29 @@ def test_what_will_pass_by_itself_is_tried_until_it_has_passed(store: Store, clo
         clock.now += FOREVER.max_delay_sec
     store.finish(claim(store), outcome(), FOREVER)
 
-    assert store.claim("blog", interrupted) is None
+    assert store.claim("blog", interrupted, RETRY) is None
+
+
+def test_what_passes_by_itself_uses_up_no_try_and_each_hint_counts_its_own(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    told, counted = [], []
+    for each in (UNREACHABLE, FAILED, UNREACHABLE, UNREACHABLE, FAILED, UNREACHABLE, FAILED):
+        job = claim(store)
+        counted.append((job.attempts, job.failures))
+        told.append(store.finish(job, each, RETRY).reason)
+        clock.now = store.next_due_at() or clock.now
+
+    assert told == [
+        "it failed; attempt 1, the next in 30 s",
+        "it failed; attempt 1 of 3, the next in 30 s",
+        "it failed; attempt 3, the next in 100 s",
+        "it failed; attempt 4, the next in 100 s",
+        "it failed; attempt 2 of 3, the next in 60 s",
+        "it failed; attempt 6, the next in 100 s",
+        "it failed; given up after 3 attempts",
+    ]
+    assert counted == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2), (7, 2)]
+    assert store.unfinished("blog", JobState.PENDING) is None
 
 
 def test_retries_keep_what_was_asked_for(store: Store, clock: Clock) -> None:
@@ -422,6 +438,46 @@ def test_an_interruption_does_not_count_as_an_attempt(store: Store, clock: Clock
     assert claim(store).attempts == 2
 
 
+def test_interruptions_in_a_row_are_done_again_later_and_later(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL, force=True)
+    claim(store)
+    delays = []
+    for number in range(1, 6):
+        begun = clock.now
+        job = store.claim("blog", interrupted, RETRY)
+        if job is None:
+            assert store.due() == []
+            assert store.next_due_at() is not None
+            clock.now = store.next_due_at() or 0.0
+            job = claim(store)
+        delays.append(clock.now - begun)
+        assert (job.interruptions, job.attempts, job.failures, job.force) == (number, 1, 0, True)
+
+    assert delays == [0, 30, 60, 100, 100]
+    assert states(store) == ["interrupted"] * 5 + ["running"]
+
+
+def test_an_end_with_a_record_ends_the_row_of_interruptions(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    claim(store)
+    assert claim(store).interruptions == 1
+    (running,) = store.running()
+    store.finish(running, FAILED, RETRY)
+    clock.now += 30
+
+    assert claim(store).interruptions == 0
+    assert claim(store).interruptions == 1  # at once again, as it is the first of a new row
+
+
+def test_a_wish_that_came_meanwhile_does_not_wait_for_the_delay_of_interruptions(store: Store) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    claim(store)
+    claim(store)
+    newer = store.enqueue("blog", Trigger.MANUAL)
+
+    assert claim(store).id == newer.id
+
+
 def test_an_orphan_gives_way_to_a_wish_that_came_while_it_ran(store: Store) -> None:
     store.enqueue("blog", Trigger.MANUAL, force=True)
     orphan = claim(store)
@@ -456,7 +512,7 @@ def test_a_claim_that_fails_changes_nothing(store: Store) -> None:
     before = store.jobs(limit=10)
 
     with pytest.raises(KeyError):
-        store.claim("blog", fail)
+        store.claim("blog", fail, RETRY)
 
     assert store.jobs(limit=10) == before
     assert claim(store).id == before[0].id
@@ -622,14 +678,15 @@ def test_the_file_itself_forbids_a_second_pending_or_running_job(store: Store, p
     if state == "running":
         claim(store)
     store.close()
-    insert = "INSERT INTO jobs (repo, trigger, state, reason, attempts, due_at, created_at, force) VALUES "
+    columns = "repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at, force"
+    insert = f"INSERT INTO jobs ({columns}) VALUES "
 
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE constraint failed"):
-        with_another_connection(path, f"{insert} ('blog', 'manual', '{state}', '', 1, 0, 0, 0)")
+        with_another_connection(path, f"{insert} ('blog', 'manual', '{state}', '', 1, 0, 0, 0, 0, 0)")
     with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
-        with_another_connection(path, f"{insert} ('blog', 'manual', 'paused', '', 1, 0, 0, 0)")
+        with_another_connection(path, f"{insert} ('blog', 'manual', 'paused', '', 1, 0, 0, 0, 0, 0)")
     for final in FINAL:
-        with_another_connection(path, f"{insert} ('blog', 'manual', '{final}', '', 1, 0, 0, 0)")
+        with_another_connection(path, f"{insert} ('blog', 'manual', '{final}', '', 1, 0, 0, 0, 0, 0)")
 
 
 def test_what_was_written_is_on_disk(store: Store, path: Path) -> None:
@@ -727,6 +784,49 @@ def test_an_open_file_that_is_damaged_under_us_is_an_error_and_then_mended(store
     path.rename(path.with_name("moved away"))
     store.enqueue("shop", Trigger.MANUAL)
     assert store.due() == ["shop"]
+
+
+@pytest.mark.parametrize("at_last", ["a read", "a write"])
+def test_a_file_that_is_moved_away_under_us_is_made_anew_and_not_written_to(
+    store: Store, path: Path, at_last: str
+) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    aside = path.parent.with_name("aside")
+    path.parent.rename(aside)
+
+    if at_last == "a read":
+        assert store.due() == []
+    store.enqueue("shop", Trigger.MANUAL)
+
+    assert store.due() == ["shop"]
+    assert with_another_connection(path, "SELECT repo FROM jobs") == [("shop",)]
+    assert with_another_connection(aside / path.name, "SELECT repo FROM jobs") == [("blog",)]
+
+
+def test_another_file_that_is_put_in_its_place_is_the_one_that_counts(
+    store: Store, path: Path, clock: Clock, tmp_path: Path
+) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    other = Store(tmp_path / "other" / path.name, clock)
+    other.enqueue("shop", Trigger.MANUAL)
+    other.close()
+    path.parent.rename(tmp_path / "aside")
+    (tmp_path / "other").rename(path.parent)
+
+    assert store.due() == ["shop"]
+
+
+def test_the_end_of_a_job_whose_file_was_moved_away_is_not_that_of_another(store: Store, path: Path) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    job = claim(store)
+    path.parent.rename(path.parent.with_name("aside"))
+    other = store.enqueue("shop", Trigger.MANUAL)
+    assert other.id == job.id
+
+    with pytest.raises(StoreError, match="is not in the store any more"):
+        store.finish(job, outcome(), RETRY)
+
+    assert store.jobs(limit=10) == [other]
 
 
 def fill(path: Path) -> None:
@@ -828,8 +928,8 @@ retry = Retry(tries=1, delay_sec=0.0, max_delay_sec=0.0)
 claimed = []
 
 def sync(repo):
-    with lock.hold(root / "run", repo, patience_sec=60):
-        while job := store.claim(repo, lambda job: exit(f"job {job.id} was nobody's")):
+    with lock.hold(root / "state", repo, patience_sec=60):
+        while job := store.claim(repo, lambda job: exit(f"job {job.id} was nobody's"), retry):
             claimed.append(job.id)
             store.finish(job, again if job.id % 5 == 0 else done, retry)
 
@@ -972,9 +1072,16 @@ class Life(RuleBasedStateMachine):
         if wishes.running is not None:
             return  # its lock is held
         due = repo in self.store.due()
-        orphaned = repo in {job.repo for job in self.store.running()}
-        job = self.store.claim(repo, interrupted)
-        assert (job is not None) == (due or orphaned)
+        orphans = [job for job in self.store.running() if job.repo == repo]
+        job = self.store.claim(repo, interrupted, RETRY)
+        at_once = any(orphan.interruptions == 0 for orphan in orphans)
+        assert (job is not None) == (due or at_once)
+        if job is None and orphans:
+            later = self.pending(repo)
+            assert later.interruptions == orphans[0].interruptions + 1
+            assert later.due_at - self.clock.now == min(
+                RETRY.delay_sec * 2 ** (orphans[0].interruptions - 1), RETRY.max_delay_sec
+            )
         if job is not None:
             assert job.force == wishes.forced
             wishes.covered, wishes.running = wishes.made, job
@@ -991,7 +1098,7 @@ class Life(RuleBasedStateMachine):
         made_since = wishes.made > wishes.covered
         forced_since = made_since and self.pending(repo).force
         done = self.store.finish(job, told or interrupted(job), RETRY)
-        if told is None or (told.retry and (told.keep_trying or job.attempts < RETRY.tries)):
+        if told is None or (told.retry and (told.keep_trying or job.failures + 1 < RETRY.tries)):
             assert self.pending(repo).force == wishes.forced
             assert self.store.successor(done) is not None
         else:
@@ -1044,12 +1151,13 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: if syncs only run, everything comes to rest."""
         try:
-            self.clock.now += RETRY.max_delay_sec
-            for repo, wishes in self.repos.items():
-                wishes.running = None
-                while job := self.store.claim(repo, interrupted):
-                    wishes.covered = wishes.made
-                    self.store.finish(job, outcome(), RETRY)
+            for _ in range(2):  # what was interrupted again and again waits once more
+                self.clock.now += RETRY.max_delay_sec
+                for repo, wishes in self.repos.items():
+                    while job := self.store.claim(repo, interrupted, RETRY):
+                        wishes.covered = wishes.made
+                        self.store.finish(job, outcome(), RETRY)
+            for wishes in self.repos.values():
                 assert wishes.covered == wishes.made
             assert self.store.running() == []
             assert self.store.due() == []

@@ -22,7 +22,6 @@ class Bench:
         self.config = Config(
             source=root / "gitopsd.yaml",
             state_dir=root / "state",
-            runtime_dir=root / "run",
             engine=root / "engine",
             retry=Retry(tries=2, delay_sec=60),
             keep=Keep(logs=2),
@@ -116,18 +115,18 @@ def test_a_job_of_a_repo_that_was_taken_out_is_refused_with_the_reason(bench: Be
 
 def test_the_engine_runs_under_the_lock_of_its_repo_alone(bench: Bench) -> None:
     bench.want()
-    locks = bench.config.runtime_dir / "locks"
+    locks = bench.config.state_dir / "locks"
     bench.write_engine(
         f"flock --nonblock '{locks}/blog.lock' true && exit 77", f"flock --nonblock '{locks}/x.lock' true"
     )
     bench.sync()
     assert bench.states() == ["unchanged"]
-    assert lock.is_free(bench.config.runtime_dir, "blog")
+    assert lock.is_free(bench.config.state_dir, "blog")
 
 
 def test_a_repo_that_somebody_else_syncs_keeps_its_job(bench: Bench) -> None:
     bench.want()
-    with lock.hold(bench.config.runtime_dir, "blog"), pytest.raises(BusyError, match="another sync of blog is running"):
+    with lock.hold(bench.config.state_dir, "blog"), pytest.raises(BusyError, match="another sync of blog is running"):
         bench.sync()
     assert bench.runs() == 0
     assert bench.states() == ["pending"]
@@ -135,7 +134,7 @@ def test_a_repo_that_somebody_else_syncs_keeps_its_job(bench: Bench) -> None:
 
 def test_a_job_that_a_dead_sync_left_is_recorded_as_interrupted_and_done_again(bench: Bench) -> None:
     left = bench.want()
-    assert bench.store.claim("blog", lambda _: pytest.fail("nothing was interrupted yet"))
+    assert bench.store.claim("blog", lambda _: pytest.fail("nothing was interrupted yet"), bench.config.retry)
     report_path = joblog.report_path(bench.config.state_dir, "blog", left.id)
     report_path.parent.mkdir(parents=True)
     report_path.write_text("phase=fetch at=1.0\nphase=deploy at=2.0\nphase=hea")

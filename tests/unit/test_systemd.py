@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -240,6 +241,29 @@ def test_each_line_of_output_is_an_entry_with_our_fields(tmp_path: Path) -> None
     assert entries == [
         {**fields, "MESSAGE": message} for message in (b"fetch", b"deploy \xff\rMESSAGE=x", b"", b"no end")
     ]
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_long_line_is_split_and_nothing_of_it_is_lost(tmp_path: Path, extra: int) -> None:
+    line = bytes(range(32, 127)) * 1000
+    line = line[: 64 * 1024 + extra]
+    messages: list[bytes] = []
+
+    def read() -> None:
+        while messages[-1:] != [b"next"]:
+            messages.append(read_entry(listener.recv(200_000))["MESSAGE"])
+
+    with journal(tmp_path / "journal") as (ours, listener):
+        journald = threading.Thread(target=read)  # its queue may hold less than all of that
+        journald.start()
+        try:
+            ours.write(line + b"\nnext\n")
+        finally:
+            journald.join()
+
+    assert b"".join(messages[:-1]) == line
+    assert [len(message) for message in messages[:2]] == [32 * 1024, 32 * 1024 + min(extra, 0)]
+    assert len(messages) == (4 if extra > 0 else 3)
 
 
 def test_a_line_without_end_does_not_grow_for_ever(tmp_path: Path) -> None:
