@@ -3,17 +3,13 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
 
 from gitopsd import config as configuration
 from gitopsd import joblog, lock, script
 from gitopsd.cli import exits, terminal
 from gitopsd.cli.logs import Tail
+from gitopsd.cli.screen import Screen
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Repo, Trigger
@@ -41,7 +37,7 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
     if not wait:
         return _leave(runner, jobs, config.max_parallel - len(_under_way(config, store)), as_json=as_json)
-    screen = _Screen(quiet=as_json, prefixed=len(repos) > 1)
+    screen = Screen(quiet=as_json, prefixed=len(repos) > 1)
     followed = [
         _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
     ]
@@ -86,7 +82,7 @@ def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequenc
             name = each.repo.name
             rested = time.monotonic() - ended_at.get(name, 0.0) > _RESTART_SEC or name not in ended_at
             under_way = {*runner.running(), *_under_way(config, store)} - {name}
-            if name in runner.running() or not each.waits() or not rested or len(under_way) >= config.max_parallel:
+            if name in runner.running() or not each.is_due() or not rested or len(under_way) >= config.max_parallel:
                 continue
             if lock.is_free(config.state_dir, name):
                 runner.start(name, on_end)
@@ -96,7 +92,7 @@ def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequenc
 class _Followed:
     """One job that is followed, and whichever job takes over from it."""
 
-    def __init__(self, config: Config, store: Store, repo: Repo, job: Job, screen: "_Screen") -> None:
+    def __init__(self, config: Config, store: Store, repo: Repo, job: Job, screen: Screen) -> None:
         self.repo = repo
         self.job = job
         self._config = config
@@ -105,13 +101,13 @@ class _Followed:
         self._waiting_since = time.monotonic()
         self._attach()
 
-    def waits(self) -> bool:
-        """Whether the job is there to be started."""
-        return self.job.state in (JobState.PENDING, JobState.RUNNING)
+    def is_due(self) -> bool:
+        """Whether the job is there to be started. A running one too: whoever ran it may be dead."""
+        return self.job.state is JobState.RUNNING or (self._waits() and self.job.due_at <= time.time())
 
     def is_over(self) -> bool:
         """Show what is new; whether the job has ended, or has waited in vain for longer than a sync may take."""
-        if not self.waits():
+        if not self._waits():
             return True
         # The state first, the output after it: what was written in between is shown too.
         current = self._store.job(self.job.id)
@@ -128,10 +124,13 @@ class _Followed:
             return False
         if self.job.state is JobState.RUNNING:
             self._waiting_since = time.monotonic()
-        if self.waits():
+        if self._waits():
             return self._has_waited_in_vain()
         self._screen.end(self.job)
         return True
+
+    def _waits(self) -> bool:
+        return self.job.state in (JobState.PENDING, JobState.RUNNING)
 
     def _has_waited_in_vain(self) -> bool:
         """Whether the job has not begun for so long that whoever is in its way must be stuck."""
@@ -145,68 +144,3 @@ class _Followed:
         state_dir, name = self._config.state_dir, self.repo.name
         self._tail = Tail(joblog.log_path(state_dir, name, self.job.id))
         self._report_path = joblog.report_path(state_dir, name, self.job.id)
-
-
-class _Screen:
-    """What the person sees: output as it comes, the phase beside a spinner on a terminal, the end of each job."""
-
-    def __init__(self, *, quiet: bool, prefixed: bool) -> None:
-        self._out = Console(quiet=True) if quiet else terminal.console()
-        self._prefixed = prefixed
-        self._unfinished: dict[int, bytes] = {}
-        self._status: AbstractContextManager[Any] = (
-            self._out.status("waiting", spinner="dots") if self._out.is_terminal and not quiet else nullcontext()
-        )
-
-    def __enter__(self) -> None:
-        self._status.__enter__()
-
-    def __exit__(self, *exception: object) -> None:
-        self._status.__exit__(None, None, None)
-
-    def phase(self, job: Job, name: str) -> None:
-        if hasattr(self._status, "update"):
-            self._status.update(terminal.plain(f"{job.repo}: {name if job.started_at else 'waiting for its turn'}"))
-
-    def output(self, job: Job, chunk: bytes) -> None:
-        *lines, rest = (self._unfinished.get(job.id, b"") + chunk).split(b"\n")
-        self._unfinished[job.id] = rest
-        for line in lines:
-            self._out.print(self._line(job, terminal.plain(line.decode("utf-8", "replace"))))
-
-    def note(self, job: Job, text: str) -> None:
-        self._out.print(self._line(job, terminal.plain(text)))
-
-    def end(self, job: Job) -> None:
-        if self._unfinished.pop(job.id, b""):
-            self.output(job, b"\n")
-        took = terminal.duration(job.finished_at - job.started_at) if job.finished_at and job.started_at else "-"
-        text = Text.assemble(
-            f"{job.repo}: ",
-            terminal.state(job.state),
-            f" ({_movement(job)}job {job.id}, {took})",
-            terminal.plain(f": {job.reason}" if job.reason else ""),
-        )
-        self._out.print(text)
-        if phases := _phases(job):
-            self._out.print(terminal.plain(f"  {phases}"), style="dim")
-
-    def _line(self, job: Job, text: Text) -> Text:
-        return Text.assemble((f"{job.repo} │ ", "dim"), text) if self._prefixed else text
-
-
-def _movement(job: Job) -> str:
-    """From which revision to which, or where it stays."""
-    if not job.new_revision:
-        return ""
-    if job.state is JobState.REFUSED:
-        return f"stays at {terminal.short(job.old_revision)}, the remote has {terminal.short(job.new_revision)}, "
-    return f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}, "
-
-
-def _phases(job: Job) -> str:
-    """How long each phase took."""
-    ends = [*(phase.at for phase in job.phases[1:]), job.finished_at or 0.0]
-    return ", ".join(
-        f"{phase.name} {terminal.duration(end - phase.at)}" for phase, end in zip(job.phases, ends, strict=False)
-    )

@@ -221,3 +221,9 @@ def test_a_sync_waits_for_another_of_the_same_repo(site: Site) -> None:
         assert second.wait(WAIT_SEC) == 0
     assert Path(runs).read_text() == "run\nrun\n"
     assert [job["state"] for job in site.jobs("blog")] == ["unchanged", "unchanged"]
+
+
+def test_a_last_line_without_an_end_is_shown_too(site: Site) -> None:
+    site.add_repo("blog", deploy='printf "no line end"')
+
+    assert "no line end" in site.run("sync", "blog").stdout.splitlines()
