@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import signals, systemd
+from gitopsd import lock, signals, systemd
 from gitopsd.discovery import Found, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
@@ -43,6 +43,7 @@ class Daemon:
         self._serving: Serving | None = None
         # A request that looks for new checkouts must not put back what a reload has just replaced.
         self._reloading = threading.Lock()
+        self._lock = contextlib.ExitStack()
         self._config_problem = "the configuration is not loaded yet"
         self._secret_names: set[str] = set()
         self._runner: LocalRunner | None = None
@@ -84,7 +85,10 @@ class Daemon:
                 _log.error("%s", problem)
             if self._serving:
                 _log.error("the configuration before it stays in force")
-                self._note(self._serving.store, [f"{self._config_problem}; the one before it stays in force"])
+                problem = f"{self._config_problem}; the one before it stays in force"
+                with self._reloading:
+                    self._serving = replace(self._serving, problem=problem)
+                self._note(self._serving.store, [problem])
             else:
                 _log.error("deliveries get 503 until it is mended and reloaded")
             return
@@ -94,11 +98,19 @@ class Daemon:
             self._serving = self._prepare(config)
         self._web.set_max_body(config.max_body)
         if self._dispatcher is None:
+            self._hold_lock(config)
             self._runner = LocalRunner(self._config_text, self._secret_names)
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
         _log.info("configuration %s: repos %s", config.source, ", ".join(self._serving.repos) or "(none)")
+
+    def _hold_lock(self, config: Config) -> None:
+        """Show others that a daemon lives, until this one ends."""
+        try:
+            self._lock.enter_context(lock.hold(config.state_dir, lock.DAEMON))
+        except GitopsdError as error:
+            _log.warning("%s", error)
 
     def _prepare(self, config: Config) -> Serving:
         found = find_repos(config)
@@ -177,6 +189,7 @@ class Daemon:
         self._web.stop()
         if self._dispatcher and self._serving:
             self._dispatcher.finish(self._serving.config.stop_timeout_sec)
+        self._lock.close()
 
 
 def inherited_sockets() -> list[socket.socket]:
@@ -195,7 +208,7 @@ def open_socket(address: str) -> socket.socket:
             return _open_unix_socket(Path(address.removeprefix("unix:")))
         host, _, port = address.rpartition(":")
         if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT:
-            raise GitopsdError(f"--listen {address}: give HOST:PORT or unix:PATH")
+            raise GitopsdError(f"--listen {address}: give HOST:PORT (a port is 1 to 65535) or unix:PATH")
         family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         return socket.create_server((place[0], place[1]), family=family, backlog=_BACKLOG)
     except OSError as error:

@@ -13,7 +13,7 @@ from gitopsd.model import Config, Repo
 
 OPT_IN_FILE = ".gitops"
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _GIT_SEC = 10.0
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold webhook secrets
 
@@ -33,7 +33,7 @@ def find_repos(config: Config) -> Found:
     problems = {}
     for root in config.roots:
         if not os.path.isdir(root) or not os.access(root, os.R_OK | os.X_OK):
-            problems[str(root)] = f"roots: {root} is not a directory (that we may enter); make it, or take it out"
+            problems[str(root)] = f"roots: {root} is not a directory that this user may enter; make it, or take it out"
         for path in _opted_in(root):
             place, name = os.path.realpath(path), path.name.lower()
             if place in places:
@@ -73,7 +73,7 @@ def _opted_in(root: Path) -> Iterator[Path]:
 def _read_checkout(path: Path) -> Repo:
     """The repo that stands at `path`, as its own git configuration says. Its name is the directory's, in lower case."""
     name = path.name.lower()
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise GitopsdError(f"'{path.name}' is no name for a repo; name it under repos: in the configuration")
     git_dir = path / ".git"
     if not os.path.isdir(git_dir):

@@ -9,6 +9,9 @@ from filelock import FileLock, Timeout
 
 from gitopsd.errors import BusyError, GitopsdError
 
+DAEMON = ".serve"
+"""The lock of the daemon. It begins with a dot, as no repo's name does."""
+
 
 @contextmanager
 def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[int]:
@@ -25,7 +28,8 @@ def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[i
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(poll_interval=0.02)
     except Timeout as error:
-        raise BusyError(f"another sync of {repo} is running (it holds {path})") from error
+        who = "gitopsd serve" if repo == DAEMON else f"sync of {repo}"
+        raise BusyError(f"another {who} is running (it holds {path})") from error
     except OSError as error:
         raise GitopsdError(f"lock {path}: {error.strerror}; is its directory writable?") from error
     try:

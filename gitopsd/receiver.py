@@ -1,5 +1,6 @@
 """Webhooks in, 202 out; owns the status codes."""
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -14,7 +15,7 @@ from gitopsd import payload, routing, signatures
 from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
 from gitopsd.providers import PROVIDERS, Provider
-from gitopsd.store import Store
+from gitopsd.store import REFUSED_NOTE, Store
 
 DEFAULT_RECEIVER = "default"
 RETRY_AFTER_SEC = 30
@@ -29,13 +30,17 @@ _REJECTED_LOG_SEC = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What requests are answered by; a reload puts a new one in its place. `closed`: receiver → why it is closed."""
+    """What requests are answered by; a reload puts a new one in its place.
+
+    `closed`: receiver → why it is closed. `problem`: what a reload that came to nothing has found, or "".
+    """
 
     config: Config
     store: Store
     repos: Mapping[str, Repo]
     secrets: Mapping[str, tuple[Secret, ...]]
     closed: Mapping[str, str]
+    problem: str = ""
 
 
 def create_app(
@@ -73,7 +78,7 @@ class _Webhook:
         self._rescan = rescan
         self._wake = wake
         self._clock = clock
-        self._rejections = _Rejections()
+        self._rejections = _Rejections(clock)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER) -> None:
         """Cap → read → verify raw bytes → parse → match → commit → answer."""
@@ -84,7 +89,8 @@ class _Webhook:
         try:
             delivery, matches = self._receive(serving, receiver, req)
         except SignatureError as error:
-            self._rejections.log(receiver if receiver in serving.config.receivers else _UNKNOWN.name, str(error))
+            name = receiver if receiver in serving.config.receivers else _UNKNOWN.name
+            self._rejections.refused(name, str(error), serving.store)
             _answer(resp, falcon.HTTP_401, error="unauthorized")
         except PayloadError as error:
             _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error)
@@ -105,6 +111,7 @@ class _Webhook:
         receiver = serving.config.receivers.get(name, _UNKNOWN)
         provider = PROVIDERS[receiver.provider]
         signatures.verify(provider.scheme, req.headers, body, serving.secrets.get(receiver.name, ()))
+        self._rejections.proven(name, serving.store)
         event = provider.parse(req.headers, payload.decode(body, media_type))
         return self._record(serving, receiver, event, _delivery_id(provider, req.headers, body))
 
@@ -144,13 +151,16 @@ class _Webhook:
 
 
 class _Rejections:
-    """Says what is refused, but a flood of it only in sums."""
+    """Says what is refused, in the log and in a note for `gitopsd status`; a flood of it only in sums."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._unsaid: dict[tuple[str, str], int] = {}
         self._said_at: dict[tuple[str, str], float] = {}
+        self._noted: set[str] = set()
 
-    def log(self, receiver: str, reason: str) -> None:
+    def refused(self, receiver: str, reason: str, store: Store) -> None:
+        """A delivery for `receiver` was refused. Anybody can bring that about, so it is said once in ten seconds."""
         key, now = (receiver, reason), time.monotonic()
         if now - self._said_at.get(key, -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC:
             self._unsaid[key] = self._unsaid.get(key, 0) + 1
@@ -158,6 +168,19 @@ class _Rejections:
         more = f" ({unsaid} more like it before)" if (unsaid := self._unsaid.pop(key, 0)) else ""
         self._said_at[key] = now
         _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more)
+        if receiver != _UNKNOWN.name:
+            self._noted.add(receiver)
+            self._note(store, receiver, {"at": self._clock(), "reason": reason})
+
+    def proven(self, receiver: str, store: Store) -> None:
+        """A delivery was in order: what was noted before is over."""
+        if receiver in self._noted:
+            self._noted.discard(receiver)
+            self._note(store, receiver, None)
+
+    def _note(self, store: Store, receiver: str, value: object) -> None:
+        with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
+            store.write_note(f"{REFUSED_NOTE}{receiver}", value)
 
 
 class _Health:
@@ -180,7 +203,7 @@ class _Readiness:
             _unavailable(resp, serving)
             return
         closed = [f"receiver '{name}' is closed: {why}" for name, why in serving.closed.items()]
-        problems = [*closed, self._probe(serving.store), self._dispatcher_problem()]
+        problems = [serving.problem, *closed, self._probe(serving.store), self._dispatcher_problem()]
         if problem := "; ".join(dict.fromkeys(filter(None, problems))):
             _unavailable(resp, problem)
         else:

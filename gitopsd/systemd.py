@@ -140,10 +140,8 @@ def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, st
     if value := os.fsencode(environment.get(variable, "")).rstrip(b"\r\n"):
         return Secret(name, value), ""
     state = "empty" if variable in environment else "missing"
-    return (
-        None,
-        f"secret '{name}' is {state} (looked for {' and '.join(places)}); add LoadCredential={name}:/path/to/file",
-    )
+    remedy = f"export {variable}=…, or in a unit LoadCredential={name}:/path/to/file"
+    return None, f"secret '{name}' is {state} (looked for {' and '.join(places)}); {remedy}"
 
 
 def variable_of(name: str) -> str:

@@ -94,7 +94,10 @@ install_missing_packages() {
     local manager
     manager=$(package_manager)
     [[ -n $manager ]] || fail "please install first: ${missing[*]} (python3 >= 3.11, with venv)"
-    ((EUID == 0)) || fail "please run first: sudo $manager install -y ${missing[*]}"
+    local command="$manager install -y ${missing[*]}"
+    # A fresh image has no package lists.
+    [[ $manager != apt-get ]] || command="apt-get update && $command"
+    ((EUID == 0)) || fail "please run first, as root: $command"
     echo "Installing ${missing[*]} …" >&2
     run_quietly install_with "$manager" || fail "$manager could not install ${missing[*]}"
 }

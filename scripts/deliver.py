@@ -36,6 +36,8 @@ def main() -> int:
     secret = os.environ.get("GITHUB_WEBHOOK_SECRET", "")
     if not secret:
         sys.exit("deliver.py: set GITHUB_WEBHOOK_SECRET to the secret of the receiver")
+    if not arguments.hook.startswith("http://"):
+        sys.exit(f"deliver.py: {arguments.hook}: give http://HOST:PORT/PATH")
     try:
         status, answer = post(arguments.hook, body, secret.encode())
     except OSError as error:

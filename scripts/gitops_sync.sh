@@ -435,7 +435,8 @@ deploy() {
     say "deploy: $name"
     [[ ! -f $name || $name != */* || -x $name ]] ||
         fail $DEPLOY_FAILED "deploy: $name is not executable; run: git update-index --chmod=+x $name, commit and push"
-    type -P -- "$name" >/dev/null || fail $DEPLOY_FAILED "deploy: $name was not found (in $path, PATH=$PATH)"
+    [[ $name != */* || -f $name ]] || fail $DEPLOY_FAILED "deploy: $name is not there (in $path); commit and push it"
+    type -P -- "$name" >/dev/null || fail $DEPLOY_FAILED "deploy: $name was not found (PATH=$PATH)"
     { run_deploy; } 3>&2 2>/dev/null # bash's own "Killed" is not for anybody
     status=$?
     ((status <= 128 || status > 192)) ||

@@ -128,7 +128,7 @@ explain_keep() {
   $top/scripts/deliver.py http://127.0.0.1:$port/api/webhook/gitops \\
     --url $scratch/remote/demo/site.git --name demo/site --revision \$(git rev-parse HEAD)
   gitopsd status; gitopsd why site; gitopsd logs site; gitopsd history
-  kill $daemon; rm -r $scratch        # the end of it
+  cd / && kill $daemon && rm -rf $scratch   # the end of it
 END
     daemon='' scratch=''
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gitopsd import __doc__ as caption
 from gitopsd import __version__
-from gitopsd.cli.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED
+from gitopsd.cli.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from gitopsd.config import DEFAULT_PATH
 from gitopsd.errors import BusyError, ConfigError, GitopsdError
 
@@ -22,7 +22,11 @@ gitopsd status shows every repo; gitopsd why REPO explains what became of the la
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        sys.exit(EXIT_USAGE)
     try:
         code = arguments.command(arguments)
         sys.stdout.flush()
@@ -38,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        code = _complain(f"{error.filename or 'the output'}: {error.strerror}", code=EXIT_FAILED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
         code = _complain(f"a fault in gitopsd: {error!r} at {_place(error)}; please report it", code=EXIT_FAILED)
     sys.exit(code)
@@ -62,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"gitopsd {__version__}")
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -69,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(os.environ.get("GITOPSD_CONFIG") or DEFAULT_PATH),
         help=f"the configuration (default: $GITOPSD_CONFIG, else {DEFAULT_PATH})",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser.set_defaults(command=None)
 
     serve = _add(commands, "serve", _serve, "receive webhooks and start what they ask for")
     serve.add_argument("--listen", metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: the inherited sockets)")

@@ -23,6 +23,8 @@ from gitopsd.store import Store, path_in
 
 _REMOTE_SEC = 20.0
 _PARALLEL = 8
+# What git says after the line that tells the cause (of ssh, say).
+_NOISE = ("fatal: Could not read from remote", "Please make sure", "and the repository exists", "hint:", "warning:")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
 def _look(config: Config, *, offline: bool) -> list[Finding]:
     found = find_repos(config)
     findings = [Finding(f"configuration {config.source}: repos {', '.join(found.repos) or '(none)'}")]
-    findings += [Finding("roots", problem) for problem in found.problems.values()]
+    findings += [Finding("roots", problem.removeprefix("roots: ")) for problem in found.problems.values()]
     findings += _secrets(config)
     findings += _places(config)
     findings += [_path(repo) for repo in found.repos.values()]
@@ -72,15 +74,20 @@ def _secrets(config: Config) -> Iterator[Finding]:
     for receiver in config.receivers.values():
         for name in receiver.secrets:
             _, problem = systemd.secret(name, os.environ)
-            yield Finding(f"receiver {receiver.name}: secret {name}", problem or None)
+            subject = f"receiver '{receiver.name}'"
+            yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'")
 
 
 def _places(config: Config) -> Iterator[Finding]:
-    try:
-        Store(path_in(config.state_dir), time.time).probe()
-        yield Finding(f"store in {config.state_dir}")
-    except StoreError as error:
-        yield Finding("store", str(error))
+    path = path_in(config.state_dir)
+    if not os.path.lexists(path):
+        yield _writable(f"state_dir {config.state_dir}", config.state_dir)  # a look makes nothing
+    else:
+        try:
+            Store(path, time.time).probe()
+            yield Finding(f"store {path}")
+        except StoreError as error:
+            yield Finding(f"store {path}", str(error).removeprefix(f"store {path}: "))
     executable = config.engine.is_file() and os.access(config.engine, os.X_OK)
     yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
 
@@ -130,8 +137,8 @@ def _ask(argv: tuple[str, ...], environment: dict[str, str], repo: Repo) -> str 
         return f"no answer within {_REMOTE_SEC:g} s"
     if ended.exit_code == 2:  # noqa: PLR2004 - git ls-remote --exit-code
         return f"has no branch {repo.ref}"
-    lines = [line for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("fatal:")), lines[-1] if lines else "git ls-remote failed")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
+    return lines[0] if lines else "git ls-remote failed"
 
 
 def _try(subject: str, look: Callable[[], str | None]) -> Finding:

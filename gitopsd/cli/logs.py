@@ -28,13 +28,15 @@ class Tail:
         self._offset = 0
 
     def read(self) -> bytes:
-        """What is new since the last call; nothing while there is no file."""
+        """What is new since the last call; nothing while there is no file. Raises GitopsdError for any other."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 chunk = file.read()
-        except OSError:
+        except FileNotFoundError:
             return b""
+        except OSError as error:
+            raise GitopsdError(f"log {self._path}: {error.strerror}; run this as the user of the daemon") from error
         self._offset += len(chunk)
         return chunk
 

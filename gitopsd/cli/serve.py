@@ -2,13 +2,14 @@
 
 import logging
 import signal
+import sys
 import time
 from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import signals, sync, systemd
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
-from gitopsd.discovery import find_repo
+from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
 from gitopsd.store import Store, path_in
 
@@ -29,7 +30,7 @@ def serve(config_path: Path, address: str | None) -> int:
         _log.error("%s", error)
         return EXIT_USAGE
     if not sockets:
-        _log.error("no socket was handed over; start gitopsd.socket, or give --listen HOST:PORT")
+        _log.error("no socket was handed over; give --listen HOST:PORT, or start this by a systemd socket unit")
         return EXIT_USAGE
     try:
         daemon.Daemon(config_path, sockets).run()
@@ -43,6 +44,9 @@ def serve(config_path: Path, address: str | None) -> int:
 
 def run(config_path: Path, repo: str) -> int:
     """Sync one repo until none of its jobs is due. What became of the jobs is in the store, not in the exit code."""
+    if not NAME.fullmatch(repo):
+        print(f"gitopsd run: {repo!r} is not a repo's name", file=sys.stderr)  # nor a part of the path of its lock
+        return EXIT_USAGE
     systemd.set_up_log()
     with signals.caught(signal.SIGTERM, signal.SIGINT) as stop_fd:
         config = configuration.load(config_path)

@@ -9,9 +9,10 @@ from gitopsd import config as configuration
 from gitopsd import joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.cli.problems import of_daemon
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.model import Config, Job, JobState, Repo
-from gitopsd.store import STATUS_NOTE, Store, path_in
+from gitopsd.store import Store, path_in
 
 NEVER_SYNCED = "new"
 
@@ -36,7 +37,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     found = find_repos(config)
     repos = [find_repo(config, name)] if name else list(found.repos.values())
     standings = [standing_of(config, store, repo) for repo in repos]
-    problems = [*(store.read_note(STATUS_NOTE) or []), *found.problems.values()]
+    problems = list(dict.fromkeys([*of_daemon(config, store), *found.problems.values()]))
     if as_json:
         terminal.print_json({"repos": [_json(standing) for standing in standings], "problems": problems})
         return EXIT_DONE

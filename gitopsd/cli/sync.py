@@ -24,7 +24,7 @@ _TAKEN_OVER = (JobState.INTERRUPTED, JobState.SUPERSEDED)
 def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: bool, force: bool, as_json: bool) -> int:
     """Sync `names` (or everything) now; the exit code says how it ended."""
     if bool(names) == everything:
-        print("gitopsd sync: name repos, or give --all", file=sys.stderr)
+        print("gitopsd sync: name repos or give --all, and not both", file=sys.stderr)
         return exits.EXIT_USAGE
     config = configuration.load(config_path)
     try:
@@ -41,8 +41,14 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     followed = [
         _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
     ]
-    with screen:
-        _follow(config, store, runner, followed)
+    try:
+        with screen:
+            _follow(config, store, runner, followed)
+    except KeyboardInterrupt:
+        for each in followed:
+            if not each.is_over():
+                print(f"{each.repo.name}: goes on; gitopsd logs --follow {each.job.id}", file=sys.stderr)
+        return exits.EXIT_INTERRUPTED
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(each.job) for each in followed]})
     return exits.worst(exits.of_job(each.job) for each in followed)

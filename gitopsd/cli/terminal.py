@@ -45,7 +45,12 @@ def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[s
         table.add_column(heading, no_wrap=not last, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
-    out.print(table)
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_json(value: Any) -> None:

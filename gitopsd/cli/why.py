@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from gitopsd import config as configuration
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.cli.problems import of_daemon
 from gitopsd.discovery import find_repo
 from gitopsd.model import Decision, Delivery, Job
-from gitopsd.store import STATUS_NOTE, Store, path_in
+from gitopsd.store import Store, path_in
 
 _LOOK_BACK = 1000
 _LABEL_COLUMNS = 11
@@ -24,9 +26,12 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     store = Store(path_in(config.state_dir), time.time)
     repo = find_repo(config, name)
     delivery = _last_delivery(store, name, revision)
-    jobs = _chain(store, _first_job(store, name, revision, delivery))
+    jobs = _chain(store, store.job(delivery.jobs[0])) if delivery and delivery.jobs else []
+    latest = _latest_job(store, name, revision)
+    if latest and latest.id in [job.id for job in jobs]:
+        latest = None
     astray = _astray(store, delivery)
-    notes = [*(store.read_note(STATUS_NOTE) or [])]
+    problems = of_daemon(config, store)
     if as_json:
         terminal.print_json(
             {
@@ -34,7 +39,8 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
                 "delivery": _delivery_json(delivery) if delivery else None,
                 "jobs": [terminal.job_json(job) for job in jobs],
                 "unmatched": _delivery_json(astray) if astray else None,
-                "problems": notes,
+                "latest_job": terminal.job_json(latest) if latest else None,
+                "problems": problems,
             }
         )
         return EXIT_DONE
@@ -43,20 +49,17 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     for label, text in _explain(delivery, revision, now):
         out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
     for job in jobs:
-        out.print(
-            Text.assemble(
-                (f"  {f'job {job.id}':<{_LABEL_COLUMNS}}", "dim"),
-                terminal.state(job.state),
-                terminal.plain(f": {_verdict(job)}"),
-            )
-        )
+        _print_job(out, f"job {job.id}", job, _verdict(job))
         for line in _timeline(job):
             out.print(terminal.plain(f"  {'':<{_LABEL_COLUMNS}}{line}"), style="dim")
+    if latest:
+        when = terminal.ago(latest.finished_at or latest.created_at, now)
+        _print_job(out, "last job", latest, f"{_verdict(latest)} (job {latest.id}, {latest.trigger}, {when})")
     if astray:
         text = f"newer, and for no repo here: {astray.remote}, {terminal.ago(astray.received_at, now)}: {astray.reason}"
         out.print(Text.assemble((f"  {'but':<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
-    for note in notes:
-        out.print(terminal.plain(f"! {note}"), style="bold red")
+    for problem in problems:
+        out.print(terminal.plain(f"! {problem}"), style="bold red")
     return EXIT_DONE
 
 
@@ -65,10 +68,8 @@ def _last_delivery(store: Store, name: str, revision: str | None) -> Delivery | 
     return next((each for each in deliveries if each.revision.startswith(revision or "")), None)
 
 
-def _first_job(store: Store, name: str, revision: str | None, delivery: Delivery | None) -> Job | None:
-    """The job of the delivery; where nothing was delivered, the newest one."""
-    if delivery and delivery.jobs:
-        return store.job(delivery.jobs[0])
+def _latest_job(store: Store, name: str, revision: str | None) -> Job | None:
+    """The newest job (of that revision), whatever asked for it."""
     jobs = store.jobs(name, limit=_LOOK_BACK if revision else 1)
     return next((job for job in jobs if not revision or (job.new_revision or "").startswith(revision)), None)
 
@@ -88,6 +89,11 @@ def _astray(store: Store, delivery: Delivery | None) -> Delivery | None:
     if astray and delivery and astray.received_at < delivery.received_at:
         return None
     return astray
+
+
+def _print_job(out: Console, label: str, job: Job, text: str) -> None:
+    head = (f"  {label:<{_LABEL_COLUMNS}}", "dim")
+    out.print(Text.assemble(head, terminal.state(job.state), terminal.plain(f": {text}")))
 
 
 def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """One YAML file of the configuration: its data, the line of every key, and everything that is wrong with it."""
 
 import difflib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ KeyPath = tuple[str | int, ...]
 _NO_KEY = "a key must be a word"
 
 
+@functools.cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration: the one truth for validation, the manual and editors."""
     text = (Path(__file__).parent / "gitopsd.schema.json").read_text(encoding="utf-8")

@@ -17,6 +17,9 @@ SEEN_SEC = 7 * 86400.0
 STATUS_NOTE = "daemon"
 """The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
 
+REFUSED_NOTE = "refused by "
+"""Followed by a receiver's name: when and why it refused a delivery, as {at, reason}; null once one was in order."""
+
 _LARGEST_ID = 2**63 - 1
 # A job from the future tells of a clock that was set back: its time can no longer be told, so it is due.
 _DUE = "state = 'pending' AND (due_at <= ? OR created_at > ?)"

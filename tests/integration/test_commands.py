@@ -82,7 +82,7 @@ def test_a_sync_that_is_left_with_ctrl_c_goes_on(site: Site) -> None:
         site.wait_for_job("blog", "running")
         person.send_signal(signal.SIGINT)
         assert person.wait(WAIT_SEC) == 130
-        assert complaints.read() == b""
+        assert complaints.read() == b"blog: goes on; gitopsd logs --follow 1\n"
     gate.touch()
     site.wait_for_job("blog", "unchanged")
 
@@ -102,9 +102,9 @@ def test_a_reader_that_has_seen_enough_is_no_fault(site: Site) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("sync",), 2, "name repos, or give --all"),
+        (("sync",), 2, "name repos or give --all, and not both"),
         (("sync", "nobody"), 2, "there is no repo 'nobody'"),
-        (("sync", "--all", "blog"), 2, "name repos, or give --all"),
+        (("sync", "--all", "blog"), 2, "name repos or give --all, and not both"),
         (("status", "nobody"), 1, "there is no repo 'nobody'"),
         (("history", "nobody"), 1, "there is no repo 'nobody'"),
         (("why", "nobody"), 1, "there is no repo 'nobody'"),

@@ -366,7 +366,10 @@ def test_a_unix_socket_that_a_killed_daemon_left_is_taken_over_and_a_living_one_
 def test_without_a_socket_it_says_so_in_one_line(site: Site) -> None:
     done = site.run("serve")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no socket was handed over; start gitopsd.socket, or give --listen HOST:PORT\n"
+    assert (
+        done.stderr
+        == "error: no socket was handed over; give --listen HOST:PORT, or start this by a systemd socket unit\n"
+    )
 
 
 @pytest.mark.parametrize(

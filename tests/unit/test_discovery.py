@@ -91,7 +91,7 @@ def test_a_root_that_is_no_directory_is_a_problem_and_the_others_are_served(root
 
     assert found.repos == {"blog": discovered("blog", blog)}
     assert found.problems == {
-        str(other): f"roots: {other} is not a directory (that we may enter); make it, or take it out"
+        str(other): f"roots: {other} is not a directory that this user may enter; make it, or take it out"
     }
 
 
@@ -104,7 +104,7 @@ def test_a_root_in_a_directory_that_may_not_be_entered_is_a_problem(for_nobody: 
         found = find_repos(config(root))
 
     assert found == Found(
-        {}, {str(root): f"roots: {root} is not a directory (that we may enter); make it, or take it out"}
+        {}, {str(root): f"roots: {root} is not a directory that this user may enter; make it, or take it out"}
     )
 
 

@@ -365,19 +365,19 @@ def test_an_unreadable_credential_closes_the_secret_even_if_there_is_a_variable(
         pytest.param(
             {},
             "secret 'git-hook' is missing (looked for environment variable GIT_HOOK); "
-            "add LoadCredential=git-hook:/path/to/file",
+            "export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
             id="missing",
         ),
         pytest.param(
             {"GIT_HOOK": "\n"},
             "secret 'git-hook' is empty (looked for environment variable GIT_HOOK); "
-            "add LoadCredential=git-hook:/path/to/file",
+            "export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
             id="empty",
         ),
         pytest.param(
             {"CREDENTIALS_DIRECTORY": "/nonexistent"},
             "secret 'git-hook' is missing (looked for credential /nonexistent/git-hook and environment variable "
-            "GIT_HOOK); add LoadCredential=git-hook:/path/to/file",
+            "GIT_HOOK); export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
             id="in neither place",
         ),
     ],
