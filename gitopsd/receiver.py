@@ -157,7 +157,7 @@ class _Rejections:
         self._clock = clock
         self._unsaid: dict[tuple[str, str], int] = {}
         self._said_at: dict[tuple[str, str], float] = {}
-        self._noted: set[str] = set()
+        self._clean: set[str] = set()
 
     def refused(self, receiver: str, reason: str, store: Store) -> None:
         """A delivery for `receiver` was refused. Anybody can bring that about, so it is said once in ten seconds."""
@@ -169,13 +169,13 @@ class _Rejections:
         self._said_at[key] = now
         _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more)
         if receiver != _UNKNOWN.name:
-            self._noted.add(receiver)
+            self._clean.discard(receiver)
             self._note(store, receiver, {"at": self._clock(), "reason": reason})
 
     def proven(self, receiver: str, store: Store) -> None:
-        """A delivery was in order: what was noted before is over."""
-        if receiver in self._noted:
-            self._noted.discard(receiver)
+        """A delivery was in order: what was noted before, by us or by the daemon before us, is over."""
+        if receiver not in self._clean:
+            self._clean.add(receiver)
             self._note(store, receiver, None)
 
     def _note(self, store: Store, receiver: str, value: object) -> None:

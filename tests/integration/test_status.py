@@ -15,6 +15,9 @@ def test_a_wrong_secret_at_the_provider_is_said_until_a_delivery_is_in_order(sit
     assert problem.startswith("receiver 'default' refused a delivery ")
     assert "the signature does not match any secret" in problem
     assert problem in site.run("why", "blog").stdout
+    site.stop(signal.SIGKILL)
+    site.start()
+    assert problem[:40] in site.json("status")["problems"][0], "a restart forgets nothing"
     assert site.deliver("blog", remote.tip()).status == 202
     assert site.json("status")["problems"] == []
 
