@@ -44,6 +44,7 @@ class Daemon:
         # A request that looks for new checkouts must not put back what a reload has just replaced.
         self._reloading = threading.Lock()
         self._lock = contextlib.ExitStack()
+        self._lock_problem: str | None = "not tried yet"  # None once it is held
         self._config_problem = "the configuration is not loaded yet"
         self._secret_names: set[str] = set()
         self._runner: LocalRunner | None = None
@@ -65,6 +66,7 @@ class Daemon:
             self._notifier.ready()
             _log.info("listening on %s", ", ".join(_name_of(each) for each in self._sockets))
             while True:
+                self._hold_lock()
                 self._notifier.status(self._status())
                 if not self._web.is_alive():
                     raise GitopsdError("the HTTP loop has ended by itself; the service has to be started anew")
@@ -98,19 +100,23 @@ class Daemon:
             self._serving = self._prepare(config)
         self._web.set_max_body(config.max_body)
         if self._dispatcher is None:
-            self._hold_lock(config)
             self._runner = LocalRunner(self._config_text, self._secret_names)
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
         _log.info("configuration %s: repos %s", config.source, ", ".join(self._serving.repos) or "(none)")
 
-    def _hold_lock(self, config: Config) -> None:
-        """Show others that a daemon lives, until this one ends."""
+    def _hold_lock(self) -> None:
+        """Show others that a daemon lives: now, or as soon as a daemon before this one, or the disk, lets it."""
+        if self._serving is None or self._lock_problem is None:
+            return
         try:
-            self._lock.enter_context(lock.hold(config.state_dir, lock.DAEMON))
+            self._lock.enter_context(lock.hold(self._serving.config.state_dir, lock.DAEMON))
+            self._lock_problem = None
         except GitopsdError as error:
-            _log.warning("%s", error)
+            if str(error) != self._lock_problem:
+                _log.warning("%s", error)
+            self._lock_problem = str(error)
 
     def _prepare(self, config: Config) -> Serving:
         found = find_repos(config)

@@ -12,12 +12,12 @@ from typing import Any
 import falcon
 
 from gitopsd import payload, routing, signatures
+from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.store import REFUSED_NOTE, Store
 
-DEFAULT_RECEIVER = "default"
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class _Webhook:
         self._clock = clock
         self._rejections = _Rejections(clock)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name) -> None:
         """Cap → read → verify raw bytes → parse → match → commit → answer."""
         serving = self._serving()
         if isinstance(serving, str):

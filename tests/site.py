@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
+from gitopsd import lock
 from tests.remote import Remote
 
 SECRET = "It's a Secret to Everybody"
@@ -277,6 +279,16 @@ class Site:
                 self._daemon.wait(WAIT_SEC)
                 self._daemon = None
             time.sleep(0.01)
+
+    @contextmanager
+    def serving_but_not_syncing(self, name: str) -> Iterator[Self]:
+        """The daemon, while somebody holds the lock of the repo; ends everything."""
+        try:
+            with lock.hold(self.state_dir, name):
+                self.start()
+                yield self
+        finally:
+            self.close()
 
     def close(self) -> None:
         self.kill_everything()

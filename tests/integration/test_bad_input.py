@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gitopsd import lock
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event
 from gitopsd.payload import decode
@@ -160,12 +159,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     host = Site(tmp_path_factory.mktemp("bad-input"))
     host.settings["max_body"] = "1M"
     host.add_repo("blog")
-    try:
-        with lock.hold(host.state_dir, "blog"):
-            host.start()
-            yield host
-    finally:
-        host.close()
+    with host.serving_but_not_syncing("blog"):
+        yield host
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from gitopsd import lock
 from tests.site import SECRET, WAIT_SEC, Answer, Site, signed_headers, wait_for
 
 HOOK = "/api/webhook/gitops"
@@ -40,12 +39,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     }
     host.environment |= {"EMPTY_SECRET": "", "NEXT_SECRET": "next"}
     host.add_repo("blog")
-    try:
-        with lock.hold(host.state_dir, "blog"):
-            host.start()
-            yield host
-    finally:
-        host.close()
+    with host.serving_but_not_syncing("blog"):
+        yield host
 
 
 def push(site: Site, **changes: Any) -> dict[str, Any]:

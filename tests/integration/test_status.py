@@ -89,3 +89,4 @@ def test_a_second_daemon_on_the_same_records_is_told_of_the_first(site: Site) ->
     wait_for(lambda: "another gitopsd serve is running" in site.log(), "the warning")
     first.kill()
     first.wait()
+    wait_for(lambda: site.json("status")["problems"] == [], "the second to take the first one's place")
