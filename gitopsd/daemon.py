@@ -1,7 +1,8 @@
-"""Wires the parts: sockets, signals, READY, STOPPING."""
+"""Wires the parts: sockets, signals, READY, WATCHDOG, STOPPING, idle exit."""
 
 import contextlib
 import logging
+import math
 import os
 import re
 import select
@@ -15,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import lock, signals, systemd
+from gitopsd import journal, lock, runner, signals, systemd
 from gitopsd.discovery import Found, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
+from gitopsd.journal import Kind
 from gitopsd.model import Config, Repo, Secret
 from gitopsd.receiver import Serving, create_app
-from gitopsd.runner import LocalRunner
+from gitopsd.runner import Runner
 from gitopsd.store import STATUS_NOTE, Store, path_in
 from gitopsd.web import WebServer
 
@@ -29,6 +31,7 @@ SOCKET_NAME = "webhook"
 
 _log = logging.getLogger(__name__)
 _TICK_SEC = 1.0
+_SHORTEST_TICK_SEC = 0.1
 _BACKLOG = 1024
 _LAST_PORT = 65535
 
@@ -36,7 +39,8 @@ _LAST_PORT = 65535
 class Daemon:
     """One `gitopsd serve`, from its first socket to its last answer."""
 
-    def __init__(self, config_path: Path, sockets: list[socket.socket]) -> None:
+    def __init__(self, config_path: Path, sockets: list[socket.socket], *, may_idle: bool) -> None:
+        """`may_idle`: whoever made the sockets keeps them, and starts another daemon for the next connection."""
         self._config_path = config_path
         self._sockets = sockets
         self._notifier = systemd.Notifier(os.environ)
@@ -47,7 +51,7 @@ class Daemon:
         self._lock_problem: str | None = "not tried yet"  # None once it is held
         self._config_problem = "the configuration is not loaded yet"
         self._secret_names: set[str] = set()
-        self._runner: LocalRunner | None = None
+        self._runner: Runner | None = None
         self._dispatcher: Dispatcher | None = None
         app = create_app(
             lambda: self._serving or self._config_problem,
@@ -57,6 +61,9 @@ class Daemon:
             clock=time.time,
         )
         self._web = WebServer(app, sockets, Config.max_body)
+        self._may_idle = may_idle
+        self._busy_at = time.monotonic()
+        self._connections_then = 0
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
@@ -64,12 +71,16 @@ class Daemon:
             self._load()
             self._web.start()
             self._notifier.ready()
-            _log.info("listening on %s", ", ".join(_name_of(each) for each in self._sockets))
+            names = ", ".join(_name_of(each) for each in self._sockets)
+            _log.info("listening on %s", names, extra=journal.fields(Kind.STARTED))
             while True:
                 self._hold_lock()
                 self._notifier.status(self._status())
+                self._notifier.watchdog(self._web.moves, *([self._dispatcher.moves] if self._dispatcher else []))
                 if not self._web.is_alive():
                     raise GitopsdError("the HTTP loop has ended by itself; the service has to be started anew")
+                if self._ends_by_itself():
+                    break
                 caught = self._wait(signal_fd)
                 if signal.SIGTERM in caught or signal.SIGINT in caught:
                     break
@@ -81,18 +92,10 @@ class Daemon:
         """Put the configuration in force, or leave the one in force as it is if the new one is broken."""
         try:
             config = configuration.load(self._config_path)
-        except ConfigError as error:
-            self._config_problem = f"the configuration is broken: {error}"
-            for problem in error.problems:
-                _log.error("%s", problem)
-            if self._serving:
-                _log.error("the configuration before it stays in force")
-                problem = f"{self._config_problem}; the one before it stays in force"
-                with self._reloading:
-                    self._serving = replace(self._serving, problem=problem)
-                self._note(self._serving.store, [problem])
-            else:
-                _log.error("deliveries get 503 until it is mended and reloaded")
+            if self._runner is None:
+                self._runner = runner.choose(config, self._config_text, self._secret_names)
+        except GitopsdError as error:
+            self._tell_broken(error)
             return
         if self._serving:
             config = self._keep_place(config, self._serving.config)
@@ -100,11 +103,23 @@ class Daemon:
             self._serving = self._prepare(config)
         self._web.set_max_body(config.max_body)
         if self._dispatcher is None:
-            self._runner = LocalRunner(self._config_text, self._secret_names)
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()
         self._dispatcher.wake()
         _log.info("configuration %s: repos %s", config.source, ", ".join(self._serving.repos) or "(none)")
+
+    def _tell_broken(self, error: GitopsdError) -> None:
+        self._config_problem = f"the configuration is broken: {error}"
+        for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
+            _log.error("%s", problem, extra=journal.fields(Kind.CONFIG_BROKEN))
+        if self._serving:
+            _log.error("the configuration before it stays in force")
+            problem = f"{self._config_problem}; the one before it stays in force"
+            with self._reloading:
+                self._serving = replace(self._serving, problem=problem)
+            self._note(self._serving.store, [problem])
+        else:
+            _log.error("deliveries get 503 until it is mended and reloaded")
 
     def _hold_lock(self) -> None:
         """Show others that a daemon lives: now, or as soon as a daemon before this one, or the disk, lets it."""
@@ -125,7 +140,9 @@ class Daemon:
         self._secret_names.update(name for receiver in config.receivers.values() for name in receiver.secrets)
         store = self._serving.store if self._serving else Store(path_in(config.state_dir), time.time)
         lines = [f"receiver '{name}' is closed: {why}" for name, why in closed.items()]
-        for line in (*lines, *found.problems.values()):
+        for line in lines:
+            _log.warning("%s", line, extra=journal.fields(Kind.RECEIVER_CLOSED))
+        for line in found.problems.values():
             _log.warning("%s", line)
         self._note(store, lines)
         return Serving(
@@ -150,7 +167,9 @@ class Daemon:
     def _keep_place(self, config: Config, before: Config) -> Config:
         if config.state_dir != before.state_dir:
             _log.warning("state_dir changes with the next start only")
-        return replace(config, state_dir=before.state_dir)
+        if config.runner != before.runner:
+            _log.warning("runner changes with the next start only")
+        return replace(config, state_dir=before.state_dir, runner=before.runner)
 
     def _config(self) -> Config | None:
         return self._serving.config if self._serving else None
@@ -183,8 +202,31 @@ class Daemon:
         running = self._runner.running() if self._runner else []
         return f"syncing {', '.join(running)}" if running else "waiting for deliveries"
 
+    def _ends_by_itself(self) -> bool:
+        """Whether nothing was pending, running or connected for so long that the HTTP loop has ended."""
+        if self._is_busy():
+            self._busy_at = time.monotonic()
+        if self._idle_left_sec() > 0 or not self._web.stop_if_idle():
+            return False
+        _log.info("nothing to do for a while (idle_exit); the socket stays", extra=journal.fields(Kind.IDLE))
+        return True
+
+    def _idle_left_sec(self) -> float:
+        """How much longer it has to be idle."""
+        idle_exit_sec = self._serving.config.idle_exit_sec if self._may_idle and self._serving else None
+        return math.inf if idle_exit_sec is None else self._busy_at + idle_exit_sec - time.monotonic()
+
+    def _is_busy(self) -> bool:
+        connections, self._connections_then = self._connections_then, self._web.connections
+        if connections != self._web.connections or self._web.has_connections() or self._dispatcher is None:
+            return True
+        try:
+            return bool(self._dispatcher.problem()) or not self._dispatcher.is_idle()
+        except StoreError:
+            return True
+
     def _wait(self, signal_fd: int) -> bytes:
-        ready, _, _ = select.select([signal_fd], [], [], _TICK_SEC)
+        ready, _, _ = select.select([signal_fd], [], [], min(_TICK_SEC, max(_SHORTEST_TICK_SEC, self._idle_left_sec())))
         return os.read(signal_fd, 64) if ready else b""
 
     def _stop(self) -> None:
@@ -193,8 +235,8 @@ class Daemon:
         if self._dispatcher:
             self._dispatcher.stop()
         self._web.stop()
-        if self._dispatcher and self._serving:
-            self._dispatcher.finish(self._serving.config.stop_timeout_sec)
+        if self._runner and self._serving:
+            self._runner.finish(self._serving.config.stop_timeout_sec)
         self._lock.close()
 
 

@@ -4,30 +4,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from gitopsd import lock
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config
+from gitopsd.runner import Runner
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _RESCAN_SEC = 5.0
 _HOLD_OFF_SEC = 1.0
+_LONGEST_HOLD_OFF_SEC = 60.0
+_TROUBLE_FROM = 3
+"""So many syncs of one repo in a row that failed without a record are trouble that a person has to see to."""
 _PRUNE_SEC = 3600.0
-
-
-class Runner(Protocol):
-    """Starts the sync of a repo and tells when it has ended."""
-
-    def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
-        """Start it; `on_end` gets the repo and the exit code, on any thread."""
-
-    def running(self) -> list[str]:
-        """The repos whose sync was started here and has not ended."""
-
-    def stop(self) -> None:
-        """Tell every sync that was started here to end."""
 
 
 class Dispatcher:
@@ -46,9 +36,12 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._held_off: dict[str, float] = {}
+        self._failed: dict[str, int] = {}  # how many syncs of a repo, the last ones in a row, failed without a record
         self._pruned_at = 0.0
         self._problem = ""
         self._looked_at = time.monotonic()
+        self.moves = 0
+        """How often it has looked: what hangs does not move."""
         self._thread = threading.Thread(target=self._work, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -65,15 +58,9 @@ class Dispatcher:
         self._wake.set()
         self._thread.join()
 
-    def finish(self, timeout_sec: float) -> None:
-        """After `stop`: give what runs `timeout_sec` seconds, and then tell it to end."""
-        if running := self._runner.running():
-            _log.info("waiting up to %g s for %s", timeout_sec, ", ".join(running))
-        self._wait_until_idle(timeout_sec)
-        if left := self._runner.running():
-            _log.warning("still running after stop_timeout, ended and queued again: %s", ", ".join(left))
-            self._runner.stop()
-            self._wait_until_idle(2 * _RESCAN_SEC)
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits, not even for a later time. Raises StoreError."""
+        return not self._runner.running() and not self._store.is_anything_unfinished()
 
     def problem(self) -> str:
         """Why no job is started now; "" while all is well."""
@@ -81,7 +68,9 @@ class Dispatcher:
             return "the dispatcher has stopped"
         if time.monotonic() - self._looked_at > 3 * _RESCAN_SEC:
             return "the dispatcher hangs"
-        return self._problem
+        stuck = [repo for repo, count in list(self._failed.items()) if count >= _TROUBLE_FROM]
+        trouble = [f"the sync of {repo} fails before it comes to its job; see its log or journal" for repo in stuck]
+        return "; ".join(filter(None, [self._problem, *trouble]))
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -97,6 +86,7 @@ class Dispatcher:
                 self._problem = f"the dispatcher met a fault: {error!r}"
                 _log.error("%s; it goes on", self._problem)
             self._looked_at = time.monotonic()
+            self.moves += 1
             self._wake.wait(self._pause_sec())
 
     def _look(self) -> None:
@@ -135,9 +125,14 @@ class Dispatcher:
         return [repo for repo in wanted if repo not in ours]
 
     def _ended(self, repo: str, exit_code: int) -> None:
+        if exit_code == 0:
+            self._failed.pop(repo, None)
+        else:
+            self._failed[repo] = self._failed.get(repo, 0) + 1
         if exit_code != 0 or self._is_due(repo):
             # It could not even try (busy, store not writable), or ended and left its job: not at once again.
-            self._held_off[repo] = time.monotonic() + _HOLD_OFF_SEC
+            longer = 2 ** min(max(0, self._failed.get(repo, 0) - 1), 10)
+            self._held_off[repo] = time.monotonic() + min(_HOLD_OFF_SEC * longer, _LONGEST_HOLD_OFF_SEC)
         self._wake.set()
 
     def _is_due(self, repo: str) -> bool:
@@ -154,10 +149,3 @@ class Dispatcher:
         pause_sec = _RESCAN_SEC if due_at is None else min(_RESCAN_SEC, max(0.0, due_at - self._clock()))
         held_off_sec = (max(0.0, until - time.monotonic()) for until in list(self._held_off.values()))
         return min([pause_sec, *held_off_sec])
-
-    def _wait_until_idle(self, timeout_sec: float) -> None:
-        deadline = time.monotonic() + timeout_sec
-        while self._runner.running() and time.monotonic() < deadline:
-            self._wake.clear()
-            if self._runner.running():
-                self._wake.wait(min(_RESCAN_SEC, deadline - time.monotonic()))

@@ -5,6 +5,8 @@ import os
 from collections import deque
 from pathlib import Path
 
+from gitopsd import modes
+
 _log = logging.getLogger(__name__)
 _TAIL_BYTES = 64 * 1024
 
@@ -46,8 +48,8 @@ class JobLog:
         self._left_out = 0
         self._fd: int | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            modes.make_directory(path.parent)
+            self._fd = modes.open_file(path, os.O_WRONLY | os.O_TRUNC)
         except OSError as error:
             _log.warning("%s: cannot be written: %s; this job's output is lost", path, error.strerror)
 

@@ -1,12 +1,15 @@
 """Hold one repo's lock."""
 
+import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gitopsd import modes
 from gitopsd.errors import BusyError, GitopsdError
 
 DAEMON = ".serve"
@@ -25,7 +28,7 @@ def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[i
     path = _lock_path(state_dir, repo)
     lock = FileLock(path, timeout=patience_sec)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        modes.make_directory(path.parent)
         lock.acquire(poll_interval=0.02)
     except Timeout as error:
         who = "gitopsd serve" if repo == DAEMON else f"sync of {repo}"
@@ -33,18 +36,35 @@ def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[i
     except OSError as error:
         raise GitopsdError(f"lock {path}: {error.strerror}; is its directory writable?") from error
     try:
-        yield _descriptor(path)
+        fd = _descriptor(path)
+        modes.share(fd, path.parent)
+        yield fd
     finally:
         lock.release()
 
 
 def is_free(state_dir: Path, repo: str) -> bool:
-    """Whether nobody holds the lock of `repo` in this moment."""
+    """Whether nobody holds the lock of `repo` in this moment. Makes nothing; to read the file is enough.
+
+    Raises GitopsdError if there is no telling.
+    """
+    path = _lock_path(state_dir, repo)
     try:
-        with hold(state_dir, repo):
-            return True
-    except BusyError:
+        # Not to wait for whoever writes into it, should it be a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise GitopsdError(f"lock {path}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise GitopsdError(f"lock {path}: is not a file; remove it")
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look do not see each other
+        return True
+    except BlockingIOError:
         return False
+    finally:
+        os.close(fd)
 
 
 def held(state_dir: Path, repos: Iterable[str]) -> set[str]:

@@ -10,6 +10,8 @@ class Trigger(StrEnum):
 
     WEBHOOK = "webhook"
     MANUAL = "manual"
+    POLL = "poll"
+    TIMER = "timer"
 
 
 class JobState(StrEnum):
@@ -120,7 +122,10 @@ class Repo:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The whole configuration. Sizes in bytes, times in seconds, `engine` an executable."""
+    """The whole configuration. Sizes in bytes, times in seconds. `idle_exit_sec` None: never.
+
+    `engine` is an executable.
+    """
 
     source: Path
     state_dir: Path
@@ -129,6 +134,7 @@ class Config:
     max_parallel: int = 2
     max_body: int = 25 * 1024 * 1024
     stop_timeout_sec: float = 30.0
+    idle_exit_sec: float | None = 300.0
     receivers: dict[str, Receiver] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     repos: dict[str, Repo] = field(default_factory=dict)

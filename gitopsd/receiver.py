@@ -11,9 +11,10 @@ from typing import Any
 
 import falcon
 
-from gitopsd import payload, routing, signatures
+from gitopsd import journal, payload, routing, signatures
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import PayloadError, SignatureError, StoreError
+from gitopsd.journal import Kind
 from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.store import REFUSED_NOTE, Store
@@ -93,10 +94,12 @@ class _Webhook:
             self._rejections.refused(name, str(error), serving.store)
             _answer(resp, falcon.HTTP_401, error="unauthorized")
         except PayloadError as error:
-            _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error)
+            extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
+            _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error, extra=extra)
             _answer(resp, falcon.HTTP_400, error=str(error))
         except StoreError as error:
-            _log.error("receiver '%s': a delivery was turned away: %s", receiver, error)
+            extra = journal.fields(Kind.DELIVERY_TURNED_AWAY, receiver=receiver)
+            _log.error("receiver '%s': a delivery was turned away: %s", receiver, error, extra=extra)
             _unavailable(resp, "the store cannot be written")
         else:
             self._reply(resp, delivery, matches)
@@ -139,14 +142,18 @@ class _Webhook:
     def _reply(self, resp: falcon.Response, delivery: Delivery, matches: tuple[Match, ...]) -> None:
         what = " ".join(filter(None, (delivery.event, delivery.remote, delivery.ref, delivery.revision[:12])))
         if delivery.decision is not Decision.ACCEPTED:
-            _log.info("delivery %s (%s): %s: %s", delivery.delivery_id, what, delivery.decision, delivery.reason)
+            reason = f"{delivery.decision}: {delivery.reason}"
+            extra = _fields(Kind.DELIVERY_IGNORED, delivery)
+            _log.info("delivery %s (%s): %s", delivery.delivery_id, what, reason, extra=extra)
             _answer(resp, falcon.HTTP_200, delivery=delivery.delivery_id, reason=delivery.reason)
             return
         self._wake()
         wanted = (match.repo for match in matches if match.reason is None)
         jobs = [{"id": job, "repo": repo} for job, repo in zip(delivery.jobs, wanted, strict=True)]
-        names = ", ".join(f"job {job['id']} of {job['repo']}" for job in jobs)
-        _log.info("delivery %s (%s): accepted as %s", delivery.delivery_id, what, names)
+        for job in jobs:  # an entry of its own for each repo
+            accepted = f"accepted as job {job['id']} of {job['repo']}"
+            extra = _fields(Kind.DELIVERY_ACCEPTED, delivery, repo=job["repo"], job=job["id"])
+            _log.info("delivery %s (%s): %s", delivery.delivery_id, what, accepted, extra=extra)
         _answer(resp, falcon.HTTP_202, delivery=delivery.delivery_id, jobs=jobs)
 
 
@@ -167,7 +174,8 @@ class _Rejections:
             return
         more = f" ({unsaid} more like it before)" if (unsaid := self._unsaid.pop(key, 0)) else ""
         self._said_at[key] = now
-        _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more)
+        extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
+        _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more, extra=extra)
         if receiver != _UNKNOWN.name:
             self._clean.discard(receiver)
             self._note(store, receiver, {"at": self._clock(), "reason": reason})
@@ -224,6 +232,11 @@ class _Readiness:
 def _delivery_id(provider: Provider, headers: Mapping[str, str], body: bytes) -> str:
     given = headers.get(provider.delivery_header, "")
     return given if _DELIVERY_ID.fullmatch(given) else f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _fields(kind: Kind, delivery: Delivery, **more: object) -> dict[str, Any]:
+    about = {"receiver": delivery.receiver, "delivery": delivery.delivery_id, "result": delivery.decision}
+    return journal.fields(kind, **about, revision=delivery.revision or None, **more)
 
 
 def _answer(resp: falcon.Response, http_status: str, **media: object) -> None:

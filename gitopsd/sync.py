@@ -3,13 +3,21 @@
 import logging
 from collections.abc import Callable
 
-from gitopsd import joblog, lock, script, systemd
+from gitopsd import joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
+from gitopsd.journal import Kind
 from gitopsd.model import Config, Job, JobState, Outcome, Repo
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SEC = 1.0
+_KINDS = {
+    JobState.SUCCEEDED: Kind.JOB_SUCCEEDED,
+    JobState.UNCHANGED: Kind.JOB_UNCHANGED,
+    JobState.FAILED: Kind.JOB_FAILED,
+    JobState.REFUSED: Kind.JOB_REFUSED,
+    JobState.INTERRUPTED: Kind.JOB_INTERRUPTED,
+}
 
 
 def run(config: Config, name: str, store: Store, find_repo: Callable[[str], Repo], stop_fd: int | None) -> None:
@@ -20,18 +28,56 @@ def run(config: Config, name: str, store: Store, find_repo: Callable[[str], Repo
     """
 
     def interrupted(job: Job) -> Outcome:
-        return script.interrupted(script.read_report(joblog.report_path(config.state_dir, name, job.id)))
+        outcome = script.interrupted(script.read_report(joblog.report_path(config.state_dir, name, job.id)))
+        _log.warning("job %d of %s: %s", job.id, name, outcome.reason, extra=_fields(Kind.JOB_INTERRUPTED, job))
+        return outcome
 
     # A moment of patience, as whoever looks whether the lock is free holds it for that moment.
     with lock.hold(config.state_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
         while job := store.claim(name, interrupted, config.retry):
-            _log.info("job %d of %s: running (%s)", job.id, name, job.trigger)
+            _log.info("job %d of %s: running (%s)", job.id, name, job.trigger, extra=_fields(Kind.JOB_STARTED, job))
             done = store.finish(job, _run_engine(config, job, find_repo, lock_fd, stop_fd), config.retry)
-            level = logging.INFO if done.state in (JobState.SUCCEEDED, JobState.UNCHANGED) else logging.WARNING
-            _log.log(level, "job %d of %s: %s: %s", done.id, name, done.state, done.reason)
+            _tell_end(done)
             joblog.remove_old(config.state_dir, name, config.keep.logs)
             if done.state is JobState.INTERRUPTED:
                 return
+
+
+def _tell_end(job: Job) -> None:
+    level = logging.INFO if job.state in (JobState.SUCCEEDED, JobState.UNCHANGED) else logging.WARNING
+    extra = _fields(_KINDS[job.state], job, result=job.state)
+    _log.log(level, "job %d of %s: %s: %s", job.id, job.repo, job.state, job.reason, extra=extra)
+
+
+def _fields(kind: Kind, job: Job, **more: object) -> dict[str, object]:
+    revision = job.new_revision or job.revision
+    return journal.fields(kind, repo=job.repo, job=job.id, delivery=job.delivery, **{"revision": revision, **more})
+
+
+class _Phases:
+    """Tells of each phase of a job, as soon as the engine has written down that it began and says something."""
+
+    def __init__(self, config: Config, job: Job) -> None:
+        self._job = job
+        self._path = joblog.report_path(config.state_dir, job.repo, job.id)
+        self._told = 0
+        self.fields: dict[str, str] = {}
+        """What the output of this moment belongs to: the fields of its entries in the journal."""
+        self._set_fields(_fields(Kind.JOB_PHASE, job))
+
+    def look(self) -> None:
+        """Look what the engine has written."""
+        report = script.read_report(self._path)
+        revision = report.values.get("new_revision") or self._job.revision
+        for phase in report.phases[self._told :]:
+            self._told += 1
+            extra = _fields(Kind.JOB_PHASE, self._job, phase=phase.name, revision=revision)
+            self._set_fields(extra)
+            _log.info("job %d of %s: %s", self._job.id, self._job.repo, phase.name, extra=extra)
+
+    def _set_fields(self, extra: dict[str, object]) -> None:
+        self.fields.clear()
+        self.fields.update({key: value for key, value in journal.entry_of(extra).items() if key != "MESSAGE_ID"})
 
 
 def _run_engine(
@@ -42,11 +88,13 @@ def _run_engine(
     except GitopsdError as error:
         return Outcome(state=JobState.REFUSED, reason=str(error), exit_code=script.EXIT_REFUSED)
     log = joblog.JobLog(joblog.log_path(config.state_dir, job.repo, job.id), config.keep.log_bytes)
-    journal = systemd.Journal({"GITOPSD_REPO": job.repo, "GITOPSD_JOB": str(job.id)})
+    phases = _Phases(config, job)
+    output = journal.Output(phases.fields)
 
     def on_output(chunk: bytes) -> None:
+        phases.look()
         log.write(chunk)
-        journal.write(chunk)
+        output.write(chunk)
 
     try:
         return script.run(
@@ -59,5 +107,6 @@ def _run_engine(
             stop_fd=stop_fd,
         )
     finally:
+        phases.look()
         log.close()
-        journal.close()
+        output.close()

@@ -62,8 +62,14 @@ class WebServer:
             server.adj.send_bytes = _SEND_BYTES  # as an argument it is deprecated, and warns
         for listener in self._map.values():
             if isinstance(listener, BaseWSGIServer):
-                listener.channel_class = _Channel
+                listener.channel_class = self._open_channel  # type: ignore[assignment] # it is only called
         self._draining = threading.Event()
+        self._asked_to_leave = threading.Event()
+        self._answered = threading.Event()
+        self.moves = 0
+        """How often the loop has gone round: what hangs does not move."""
+        self.connections = 0
+        """How many connections there were so far."""
         self._thread = threading.Thread(target=self._loop, name="web", daemon=True)
 
     def start(self) -> None:
@@ -79,6 +85,20 @@ class WebServer:
         """Whether the loop runs."""
         return self._thread.is_alive()
 
+    def stop_if_idle(self) -> bool:
+        """End the loop if nobody is connected in this moment. Who connects from now on waits in the socket's queue.
+
+        Whether it has ended. On the loop's own thread nothing can be accepted between the look and the end.
+        """
+        self._answered.clear()
+        self._asked_to_leave.set()
+        for listener in list(self._map.values()):
+            if isinstance(listener, BaseWSGIServer):
+                listener.pull_trigger()  # it need not wait out its poll
+        while self._thread.is_alive() and not self._answered.wait(_LOOP_SEC):
+            continue
+        return not self._answered.is_set()
+
     def stop(self) -> None:
         """Take no new connection, finish the requests that have begun to arrive, and close everything."""
         self._draining.set()
@@ -87,10 +107,20 @@ class WebServer:
             server.task_dispatcher.shutdown()
         wasyncore.close_all(self._map)
 
+    def _open_channel(self, *arguments: Any, **more: Any) -> _Channel:
+        self.connections += 1
+        return _Channel(*arguments, **more)
+
     def _loop(self) -> None:
         give_up_at = None
         while True:
             wasyncore.loop(timeout=_LOOP_SEC, map=self._map, use_poll=True, count=1)
+            self.moves += 1
+            if self._asked_to_leave.is_set():
+                self._asked_to_leave.clear()
+                if not self.has_connections():
+                    return
+                self._answered.set()
             if not self._draining.is_set():
                 continue
             if give_up_at is None:
@@ -100,6 +130,10 @@ class WebServer:
                         channel.accepting = False
             if not self._in_flight() or time.monotonic() > give_up_at:
                 return
+
+    def has_connections(self) -> bool:
+        """Whether anybody is connected."""
+        return any(isinstance(channel, HTTPChannel) for channel in list(self._map.values()))
 
     def _in_flight(self) -> bool:
         channels = [channel for channel in self._map.values() if isinstance(channel, HTTPChannel)]

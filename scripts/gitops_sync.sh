@@ -444,11 +444,18 @@ deploy() {
     ((status == 0)) || fail $DEPLOY_FAILED "deploy: $name exited with $status"
 }
 
+# With the key that systemd has loaded for this repo alone, if there is one. A unit without one has a stand-in there.
+ssh_command() {
+    local key=${CREDENTIALS_DIRECTORY-}/ssh-key
+    printf 'ssh -o BatchMode=yes'
+    [[ ! -r $key || $(head -c 10 -- "$key") != -----BEGIN ]] || printf ' -o IdentitiesOnly=yes -i %q' "$key"
+}
+
 bring_to_tip() {
     local -x GIT_TERMINAL_PROMPT=0
     local set_by_operator=${GIT_SSH_COMMAND-}${GIT_SSH-}
     prepare
-    [[ $set_by_operator || $(git config core.sshCommand) ]] || local -x GIT_SSH_COMMAND='ssh -o BatchMode=yes'
+    [[ $set_by_operator || $(git config core.sshCommand) ]] || { local -x GIT_SSH_COMMAND && GIT_SSH_COMMAND=$(ssh_command); }
     fetch
     select_tip
     stands_at_tip || activate

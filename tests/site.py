@@ -21,6 +21,7 @@ from typing import Any, Self
 import yaml
 
 from gitopsd import lock
+from gitopsd.store import path_in
 from tests.remote import Remote
 
 SECRET = "It's a Secret to Everybody"
@@ -216,7 +217,7 @@ class Site:
 
     def jobs(self, name: str) -> list[dict[str, Any]]:
         """The jobs of a repo as they stand in the store, oldest first. Read directly: a loop asks often."""
-        path = self.state_dir / "gitopsd.sqlite3"
+        path = path_in(self.state_dir)
         if not path.exists():
             return []
         connection = sqlite3.connect(path, timeout=WAIT_SEC)

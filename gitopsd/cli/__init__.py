@@ -113,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_json(why)
 
+    poll = _add(commands, "poll", _poll, "ask every remote, and queue a sync where one has moved (gitopsd-poll.timer)")
+    _add_json(poll)
+
+    catchall = _add(commands, "catchall", _catchall, "queue a sync of every repo (gitopsd-catchall.timer)")
+    _add_json(catchall)
+
     run = _add(commands, "run", _run, "sync one repo until none of its jobs is due (what a unit or the daemon starts)")
     run.add_argument("repo", metavar="REPO")
 
@@ -197,6 +203,18 @@ def _why(arguments: argparse.Namespace) -> int:
     from gitopsd.cli import why
 
     return why.why(arguments.config, arguments.repo, arguments.revision, as_json=arguments.json)
+
+
+def _poll(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import poll
+
+    return poll.poll(arguments.config, as_json=arguments.json)
+
+
+def _catchall(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import poll
+
+    return poll.catchall(arguments.config, as_json=arguments.json)
 
 
 def _version(_arguments: argparse.Namespace) -> int:

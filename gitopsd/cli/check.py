@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from gitopsd import config as configuration
-from gitopsd import process, systemd
+from gitopsd import poll, runner, systemd
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
+from gitopsd.cli.places import problem_for_unit
 from gitopsd.discovery import find_repos
-from gitopsd.errors import ConfigError, GitopsdError, StoreError
+from gitopsd.errors import ConfigError, StoreError
 from gitopsd.model import Config, Repo
 from gitopsd.store import Store, path_in
-
-_REMOTE_SEC = 20.0
-_PARALLEL = 8
-# What git says after the line that tells the cause (of ssh, say).
-_NOISE = ("fatal: Could not read from remote", "Please make sure", "and the repository exists", "hint:", "warning:")
 
 
 @dataclass(frozen=True)
@@ -62,20 +57,37 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
     findings += [Finding("roots", problem.removeprefix("roots: ")) for problem in found.problems.values()]
     findings += _secrets(config)
     findings += _places(config)
-    findings += [_path(repo) for repo in found.repos.values()]
+    units = runner.uses_units(config)
+    findings += [_path(repo, in_unit=units) for repo in found.repos.values()]
     if not offline:
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            environment = _git_environment(config)
-            findings += pool.map(lambda repo: _remote(repo, environment), found.repos.values())
+        findings += _remotes(config, found.repos.values())
     return findings
 
 
 def _secrets(config: Config) -> Iterator[Finding]:
+    units = runner.uses_units(config)
     for receiver in config.receivers.values():
         for name in receiver.secrets:
             _, problem = systemd.secret(name, os.environ)
+            if problem and units:
+                problem = _problem_of_credential(name)
             subject = f"receiver '{receiver.name}'"
             yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'")
+
+
+def _problem_of_credential(name: str) -> str:
+    """What is wrong with a secret that gitopsd.service loads; "" if nothing is."""
+    path = systemd.SECRETS_DIRECTORY / name
+    try:
+        if path.read_bytes().strip():
+            return ""
+        return f"secret '{name}' is empty ({path})"
+    except PermissionError:
+        return f"secret '{name}' cannot be looked at by this user ({path}); run this as root"
+    except OSError as error:
+        if name in runner.credentials_of_daemon():
+            return ""
+        return f"secret '{name}' cannot be read ({path}: {error.strerror}); write it there, for root alone"
 
 
 def _places(config: Config) -> Iterator[Finding]:
@@ -92,8 +104,10 @@ def _places(config: Config) -> Iterator[Finding]:
     yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
 
 
-def _path(repo: Repo) -> Finding:
+def _path(repo: Repo, *, in_unit: bool) -> Finding:
     subject = f"{repo.name}: path {repo.path}"
+    if in_unit and (problem := problem_for_unit(repo)):
+        return Finding(subject, problem)
     if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):
         return _writable(subject, repo.path)
     if not os.path.isdir(repo.path):
@@ -115,34 +129,9 @@ def _writable(subject: str, path: Path) -> Finding:
     )
 
 
-def _git_environment(config: Config) -> dict[str, str]:
-    secrets = frozenset(name for receiver in config.receivers.values() for name in receiver.secrets)
-    environment = systemd.child_environment(os.environ, secrets) | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    environment.pop("CREDENTIALS_DIRECTORY", None)
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-    return environment
-
-
-def _remote(repo: Repo, environment: dict[str, str]) -> Finding:
-    subject = f"{repo.name}: remote {repo.url} {repo.ref}"
-    argv = ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}")
-    return _try(subject, lambda: _ask(argv, environment, repo))
-
-
-def _ask(argv: tuple[str, ...], environment: dict[str, str], repo: Repo) -> str | None:
-    ended, text = process.output_of(argv, environment=environment, timeout_sec=_REMOTE_SEC)
-    if ended.exit_code == 0:
-        return None
-    if ended.timed_out:
-        return f"no answer within {_REMOTE_SEC:g} s"
-    if ended.exit_code == 2:  # noqa: PLR2004 - git ls-remote --exit-code
-        return f"has no branch {repo.ref}"
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
-    return lines[0] if lines else "git ls-remote failed"
-
-
-def _try(subject: str, look: Callable[[], str | None]) -> Finding:
-    try:
-        return Finding(subject, look())
-    except GitopsdError as error:
-        return Finding(subject, str(error))
+def _remotes(config: Config, repos: Iterable[Repo]) -> list[Finding]:
+    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    return [
+        Finding(f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}", tip.problem or None)
+        for tip in poll.ask(repos, secrets)
+    ]

@@ -1,10 +1,12 @@
 """`gitopsd logs`: the output of a job."""
 
+import json
 import re
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from gitopsd import config as configuration
 from gitopsd import joblog, process
@@ -78,12 +80,22 @@ def _from_journal(job: Job) -> int:
     """What the journal has of a job whose log is gone."""
     if not shutil.which("journalctl"):
         raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and there is no journal here")
-    argv = ("journalctl", "--no-pager", "--quiet", "--output=cat", f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}")
+    matches = (f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}")
+    argv = ("journalctl", "--no-pager", "--quiet", "--all", "--output=json", *matches)
     _, text = process.output_of(argv, environment={"PATH": "/usr/bin:/bin"}, timeout_sec=_JOURNAL_SEC)
-    if not text:
+    entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    # What has a MESSAGE_ID is ours; the output has none.
+    output = [_message(entry) + b"\n" for entry in entries if "MESSAGE_ID" not in entry]
+    if not output:
         raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and the journal has nothing of it")
-    _write(text.encode())
+    _write(b"".join(output))
     return EXIT_DONE
+
+
+def _message(entry: dict[str, Any]) -> bytes:
+    """journalctl gives what is not all text as a list of bytes."""
+    message = entry.get("MESSAGE") or ""
+    return message.encode() if isinstance(message, str) else bytes(message)
 
 
 def _write(chunk: bytes) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import signals, sync, systemd
+from gitopsd import journal, signals, sync
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
@@ -20,7 +20,7 @@ def serve(config_path: Path, address: str | None) -> int:
     """Serve on the inherited sockets, else on `address`, until SIGTERM."""
     from gitopsd import daemon
 
-    systemd.set_up_log()
+    journal.set_up_log()
     try:
         sockets = daemon.inherited_sockets()
         opened = None if sockets else address
@@ -33,7 +33,7 @@ def serve(config_path: Path, address: str | None) -> int:
         _log.error("no socket was handed over; give --listen HOST:PORT, or start this by a systemd socket unit")
         return EXIT_USAGE
     try:
-        daemon.Daemon(config_path, sockets).run()
+        daemon.Daemon(config_path, sockets, may_idle=opened is None).run()
     finally:
         for each in sockets:
             each.close()
@@ -47,7 +47,7 @@ def run(config_path: Path, repo: str) -> int:
     if not NAME.fullmatch(repo):
         print(f"gitopsd run: {repo!r} is not a repo's name", file=sys.stderr)  # nor a part of the path of its lock
         return EXIT_USAGE
-    systemd.set_up_log()
+    journal.set_up_log()
     with signals.caught(signal.SIGTERM, signal.SIGINT) as stop_fd:
         config = configuration.load(config_path)
         store = Store(path_in(config.state_dir), time.time)

@@ -9,9 +9,10 @@ from gitopsd import config as configuration
 from gitopsd import joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
-from gitopsd.cli.problems import of_daemon
+from gitopsd.cli.problems import of_daemon, of_units, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.model import Config, Job, JobState, Repo
+from gitopsd.runner import UnitState, unit_of
 from gitopsd.store import Store, path_in
 
 NEVER_SYNCED = "new"
@@ -19,7 +20,10 @@ NEVER_SYNCED = "new"
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How one repo stands. `state` is that of the running job, else of the last one that ended, else `new`."""
+    """How one repo stands. `state` is that of the running job, else of the last one that ended, else `new`.
+
+    `unit` is None where syncs are no units.
+    """
 
     repo: Repo
     state: str
@@ -28,6 +32,7 @@ class Standing:
     pending: Job | None
     running: Job | None
     last_job: Job | None
+    unit: UnitState | None
 
 
 def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
@@ -36,8 +41,9 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     store = Store(path_in(config.state_dir), time.time)
     found = find_repos(config)
     repos = [find_repo(config, name)] if name else list(found.repos.values())
-    standings = [standing_of(config, store, repo) for repo in repos]
-    problems = list(dict.fromkeys([*of_daemon(config, store), *found.problems.values()]))
+    units = states_of_units(config, [repo.name for repo in repos])
+    standings = [standing_of(config, store, repo, units.get(repo.name)) for repo in repos]
+    problems = list(dict.fromkeys([*of_daemon(config, store), *of_units(units), *found.problems.values()]))
     if as_json:
         terminal.print_json({"repos": [_json(standing) for standing in standings], "problems": problems})
         return EXIT_DONE
@@ -60,6 +66,9 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
         )
     else:
         out.print(terminal.plain(f"no repo is configured in {config.source}"))
+    if name and standings[0].unit:
+        unit = standings[0].unit
+        out.print(terminal.plain(f"{unit_of(name)}: {unit.active} ({unit.sub})"), style="dim")
     for problem in problems:
         out.print(terminal.plain(f"! {problem}"), style="bold red")
     return EXIT_DONE
@@ -97,7 +106,7 @@ def history(config_path: Path, name: str | None, *, limit: int, as_json: bool) -
     return EXIT_DONE
 
 
-def standing_of(config: Config, store: Store, repo: Repo) -> Standing:
+def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None) -> Standing:
     """How `repo` stands, by the records."""
     running = store.unfinished(repo.name, JobState.RUNNING)
     pending = store.unfinished(repo.name, JobState.PENDING)
@@ -120,6 +129,7 @@ def standing_of(config: Config, store: Store, repo: Repo) -> Standing:
         pending=pending,
         running=running,
         last_job=last_job,
+        unit=unit,
     )
 
 
@@ -134,6 +144,7 @@ def _took(job: Job) -> str:
 
 
 def _json(standing: Standing) -> dict[str, Any]:
+    unit = standing.unit
     return {
         "name": standing.repo.name,
         "ref": standing.repo.ref,
@@ -144,4 +155,5 @@ def _json(standing: Standing) -> dict[str, Any]:
         "pending": standing.pending.id if standing.pending else None,
         "running": standing.running.id if standing.running else None,
         "last_job": terminal.job_json(standing.last_job) if standing.last_job else None,
+        "unit": {"name": unit_of(standing.repo.name), "active": unit.active, "sub": unit.sub} if unit else None,
     }

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import joblog, lock, script
+from gitopsd import joblog, lock, runner, script
 from gitopsd.cli import exits, terminal
 from gitopsd.cli.logs import Tail
 from gitopsd.cli.screen import Screen
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Repo, Trigger
-from gitopsd.runner import LocalRunner
+from gitopsd.runner import Runner
 from gitopsd.store import Store, path_in
 
 _POLL_SEC = 0.05
 _RESTART_SEC = 1.0
+_STARTS = 3
 _TAKEN_OVER = (JobState.INTERRUPTED, JobState.SUPERSEDED)
 
 
@@ -33,17 +34,17 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
         print(f"gitopsd sync: {error}", file=sys.stderr)
         return exits.EXIT_USAGE
     store = Store(path_in(config.state_dir), time.time)
-    runner = _runner(config)
+    starter = _runner(config)
     jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
     if not wait:
-        return _leave(runner, jobs, config.max_parallel - len(_under_way(config, store)), as_json=as_json)
+        return _leave(config, starter, jobs, config.max_parallel - len(_under_way(config, store)), as_json=as_json)
     screen = Screen(quiet=as_json, prefixed=len(repos) > 1)
     followed = [
         _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
     ]
     try:
         with screen:
-            _follow(config, store, runner, followed)
+            _follow(config, store, starter, followed)
     except KeyboardInterrupt:
         for each in followed:
             if not each.is_over():
@@ -54,15 +55,17 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     return exits.worst(exits.of_job(each.job) for each in followed)
 
 
-def _runner(config: Config) -> LocalRunner:
+def _runner(config: Config) -> Runner:
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
-    return LocalRunner(lambda: configuration.dump(config), secrets, quiet=True)
+    return runner.choose(config, lambda: configuration.dump(config), secrets, quiet=True)
 
 
-def _leave(runner: LocalRunner, jobs: Sequence[Job], slots: int, *, as_json: bool) -> int:
+def _leave(config: Config, starter: Runner, jobs: Sequence[Job], slots: int, *, as_json: bool) -> int:
     """Start as many syncs as may run beside those that do, and go. The daemon starts the others when it looks next."""
     for job in jobs[: max(0, slots)]:
-        runner.start(job.repo, lambda _repo, _code: None)
+        starter.start(job.repo, lambda _repo, _code: None)
+    if len(jobs) > slots and runner.uses_units(config):
+        runner.start_daemon()
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
     else:
@@ -76,22 +79,26 @@ def _under_way(config: Config, store: Store) -> set[str]:
     return lock.held(config.state_dir, (job.repo for job in store.running()))
 
 
-def _follow(config: Config, store: Store, runner: LocalRunner, followed: Sequence["_Followed"]) -> None:
+def _follow(config: Config, store: Store, starter: Runner, followed: Sequence["_Followed"]) -> None:
     """Start what nobody runs, as the dispatcher does, and show what happens, until every job has ended."""
     ended_at: dict[str, float] = {}
+    failed: dict[str, int] = {}
 
-    def on_end(repo: str, _code: int) -> None:
+    def on_end(repo: str, code: int) -> None:
         ended_at[repo] = time.monotonic()
+        failed[repo] = failed.get(repo, 0) + 1 if code else 0
 
     while unfinished := [each for each in followed if not each.is_over()]:
         for each in unfinished:
             name = each.repo.name
+            if failed.get(name, 0) >= _STARTS:
+                each.give_up("its sync fails before it comes to the job")
             rested = time.monotonic() - ended_at.get(name, 0.0) > _RESTART_SEC or name not in ended_at
-            under_way = {*runner.running(), *_under_way(config, store)} - {name}
-            if name in runner.running() or not each.is_due() or not rested or len(under_way) >= config.max_parallel:
+            under_way = {*starter.running(), *_under_way(config, store)} - {name}
+            if name in starter.running() or not each.is_due() or not rested or len(under_way) >= config.max_parallel:
                 continue
             if lock.is_free(config.state_dir, name):
-                runner.start(name, on_end)
+                starter.start(name, on_end)
         time.sleep(_POLL_SEC)
 
 
@@ -105,15 +112,23 @@ class _Followed:
         self._store = store
         self._screen = screen
         self._waiting_since = time.monotonic()
+        self._given_up = False
         self._attach()
+
+    def give_up(self, why: str) -> None:
+        """Say why the job is not followed any further; it stays queued."""
+        self._given_up = True
+        self._screen.note(self.job, f"job {self.job.id}: {why}; see gitopsd status {self.repo.name}. It stays queued")
 
     def is_due(self) -> bool:
         """Whether the job is there to be started. A running one too: whoever ran it may be dead."""
+        if self._given_up:
+            return False
         return self.job.state is JobState.RUNNING or (self._waits() and self.job.due_at <= time.time())
 
     def is_over(self) -> bool:
         """Show what is new; whether the job has ended, or has waited in vain for longer than a sync may take."""
-        if not self._waits():
+        if self._given_up or not self._waits():
             return True
         # The state first, the output after it: what was written in between is shown too.
         current = self._store.job(self.job.id)

@@ -19,6 +19,7 @@ DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
 DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-webhook-secret",))
 
 _PACKAGE_DIR = Path(__file__).parents[1]
+_IDLE_EXIT_SEC = 300.0
 _MERGED_KEYS = ("receivers", "repos")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -117,6 +118,7 @@ def dump(config: Config) -> str:
         "max_parallel": config.max_parallel,
         "max_body": config.max_body,
         "stop_timeout": _duration(config.stop_timeout_sec),
+        "idle_exit": "never" if config.idle_exit_sec is None else _duration(config.idle_exit_sec),
         "receivers": {
             name: {"provider": receiver.provider, "secrets": list(receiver.secrets)}
             for name, receiver in config.receivers.items()
@@ -164,6 +166,7 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         max_parallel=data.get("max_parallel", Config.max_parallel),
         max_body=_size(data.get("max_body", Config.max_body)),
         stop_timeout_sec=_seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
+        idle_exit_sec=None if data.get("idle_exit") == "never" else _seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
         receivers=receivers or {DEFAULT_RECEIVER.name: DEFAULT_RECEIVER},
         roots=tuple(Path(root) for root in dict.fromkeys(data.get("roots", []))),
         repos={name: _repo(name, entry) for name, entry in data.get("repos", {}).items()},

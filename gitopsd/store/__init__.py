@@ -8,6 +8,7 @@ from typing import Any
 
 from gitopsd.errors import StoreError
 from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
+from gitopsd.store import deliveries
 from gitopsd.store.database import Connection, Database
 from gitopsd.store.rows import delivery_of, job_of
 
@@ -16,6 +17,9 @@ SEEN_SEC = 7 * 86400.0
 
 STATUS_NOTE = "daemon"
 """The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
+
+POLL_NOTE = "poll"
+"""What the last poll could not ask: {repo: why}."""
 
 REFUSED_NOTE = "refused by "
 """Followed by a receiver's name: when and why it refused a delivery, as {at, reason}; null once one was in order."""
@@ -28,7 +32,7 @@ _DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
 
 def path_in(state_dir: Path) -> Path:
     """Where the store is in a state directory."""
-    return state_dir / "gitopsd.sqlite3"
+    return state_dir / "store" / "gitopsd.sqlite3"  # in a directory that may be shared apart from the rest
 
 
 class Store:
@@ -60,11 +64,11 @@ class Store:
         was accepted before. A delivery without such a match is recorded as `ignored`.
         """
         with self._transaction() as connection:
-            if seen := self._seen(connection, delivery):
+            if seen := deliveries.seen(connection, delivery, self._clock() - SEEN_SEC):
                 jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
                 reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
                 duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
-                self._insert_delivery(connection, duplicate, seen)
+                deliveries.insert(connection, duplicate, seen)
                 return duplicate
             wanted = [match for match in matches if match.reason is None]
             jobs = {
@@ -72,7 +76,7 @@ class Store:
             }
             decision = Decision.ACCEPTED if jobs else Decision.IGNORED
             recorded = replace(delivery, decision=decision, jobs=tuple(jobs.values()))
-            self._insert_delivery(connection, recorded, [(match, jobs.get(match.repo)) for match in matches])
+            deliveries.insert(connection, recorded, [(match, jobs.get(match.repo)) for match in matches])
             return recorded
 
     def deliveries(self, repo: str | None, *, limit: int) -> list[Delivery]:
@@ -93,10 +97,10 @@ class Store:
 
     # Jobs
 
-    def enqueue(self, repo: str, trigger: Trigger, *, force: bool = False) -> Job:
+    def enqueue(self, repo: str, trigger: Trigger, *, force: bool = False, revision: str | None = None) -> Job:
         """A pending job of `repo` that is due now: a new one, or the one there is."""
         with self._transaction() as connection:
-            match = Match(repo=repo, ref="", revision=None)
+            match = Match(repo=repo, ref="", revision=revision)
             return self._job(connection, self._enqueue(connection, match, trigger, None, force=force))
 
     def due(self) -> list[str]:
@@ -109,6 +113,15 @@ class Store:
         """When the next pending job that is not due yet will be, in epoch seconds."""
         rows = self._read("SELECT min(due_at) AS at FROM jobs WHERE state = 'pending' AND due_at > ?", (self._clock(),))
         return rows[0]["at"] if rows else None
+
+    def is_anything_unfinished(self) -> bool:
+        """Whether a job is pending, now or for later, or recorded as running."""
+        # Each by its partial index, which neither an OR nor a bound value lets SQLite use.
+        queries = (
+            "SELECT 1 FROM jobs WHERE state = 'pending' LIMIT 1",
+            "SELECT 1 FROM jobs WHERE state = 'running' LIMIT 1",
+        )
+        return any(self._read(query, ()) for query in queries)
 
     def running(self) -> list[Job]:
         """The jobs that are recorded as running."""
@@ -227,40 +240,6 @@ class Store:
         """The JSON value under `key`; None if there is none."""
         rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
         return json.loads(rows[0]["value"]) if rows else None
-
-    def _seen(self, connection: Connection, delivery: Delivery) -> list[tuple[Match, int | None]]:
-        """What the first delivery of this id led to; empty if there was none that was accepted."""
-        rows = connection.execute(
-            """SELECT m.repo, m.job, m.reason FROM matches m WHERE m.delivery = (
-            SELECT max(id) FROM deliveries WHERE receiver = ? AND delivery_id = ? AND decision = 'accepted'
-            AND received_at > ?)""",
-            (delivery.receiver, delivery.delivery_id, self._clock() - SEEN_SEC),
-        ).fetchall()
-        return [(Match(repo=row["repo"], ref="", revision=None, reason=row["reason"]), row["job"]) for row in rows]
-
-    def _insert_delivery(
-        self, connection: Connection, delivery: Delivery, matches: Sequence[tuple[Match, int | None]]
-    ) -> None:
-        cursor = connection.execute(
-            """INSERT INTO deliveries
-            (receiver, delivery_id, event, remote, ref, revision, decision, reason, received_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                delivery.receiver,
-                delivery.delivery_id,
-                delivery.event,
-                delivery.remote,
-                delivery.ref,
-                delivery.revision,
-                delivery.decision,
-                delivery.reason,
-                delivery.received_at,
-            ),
-        )
-        connection.executemany(
-            "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
-            [(cursor.lastrowid, match.repo, job, match.reason) for match, job in matches],
-        )
 
     def _enqueue(
         self, connection: Connection, match: Match, trigger: Trigger, delivery: str | None, *, force: bool = False

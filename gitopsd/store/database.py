@@ -1,13 +1,15 @@
 """One SQLite file: opened on first use, shared by threads and processes, mended without a restart."""
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gitopsd import modes
 from gitopsd.errors import StoreError
 
 Connection = sqlite3.Connection
@@ -127,7 +129,8 @@ class Database:
         if self._connection is not None and self._identity() != self._opened:
             self._disconnect()
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            modes.make_directory(self._path.parent)
+            self._make_file()
             connection = sqlite3.connect(self._path, timeout=_BUSY_SEC, isolation_level=None, check_same_thread=False)
             try:
                 _prepare(connection)
@@ -137,6 +140,15 @@ class Database:
             self._connection = connection
             self._opened = self._identity()
         return self._connection
+
+    def _make_file(self) -> None:
+        """Make the file, if it is missing, with rights of its directory; SQLite gives those beside it the same."""
+        if self._path.is_symlink():  # others may write into that directory, too: they must not choose another file
+            raise StoreError(f"store {self._path}: it is a link; remove it")
+        # Never open one that is there: to close it again would let go of the locks that SQLite has on it elsewhere.
+        if not self._path.exists():
+            with suppress(FileExistsError):
+                os.close(modes.open_file(self._path, os.O_RDWR | os.O_EXCL))
 
     def _identity(self) -> tuple[int, int]:
         try:
@@ -160,6 +172,7 @@ def _prepare(connection: Connection) -> None:
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # one user may have written the file, and another opens it
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(_MIGRATIONS):
         raise _NewerError(f"written by a newer gitopsd (version {version})")

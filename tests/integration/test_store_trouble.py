@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from gitopsd.store import path_in
 from tests.site import Site, wait_for
 
 
@@ -49,8 +50,8 @@ def test_a_read_only_disk_turns_deliveries_away(site: Site, small_disk: Path) ->
 
 def test_a_damaged_store_is_said_and_a_new_one_is_made_once_it_is_moved_away(site: Site) -> None:
     remote = site.add_repo("blog")
-    site.state_dir.mkdir()
-    store = site.state_dir / "gitopsd.sqlite3"
+    store = path_in(site.state_dir)
+    store.parent.mkdir(parents=True)
     store.write_bytes(b"this is no database" * 1000)
     site.start()
 
@@ -72,7 +73,7 @@ def test_a_store_that_is_damaged_while_the_daemon_runs_is_noticed(site: Site) ->
     remote = site.add_repo("blog")
     site.start()
     assert site.get("/readyz").status == 200
-    for path in site.state_dir.glob("gitopsd.sqlite3*"):
+    for path in path_in(site.state_dir).parent.glob("gitopsd.sqlite3*"):
         path.write_bytes(b"\xff" * 8192)
 
     wait_for(lambda: site.get("/readyz").status == 503, "readyz to notice")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gitopsd import lock
+from gitopsd.store import path_in
 from tests.remote import Remote, git
 from tests.site import WAIT_SEC, Answer, Site, wait_for
 
@@ -488,7 +489,7 @@ def reload(site: Site) -> None:
 
 def move_store(site: Site, *names: str) -> None:
     for name in names:
-        path = site.state_dir / f"gitopsd.sqlite3{name}"
+        path = Path(f"{path_in(site.state_dir)}{name}")
         with contextlib.suppress(FileNotFoundError):  # SQLite takes away what belongs to it when the last one closes
             path.rename(site.root / f"moved{name}")
 

@@ -114,12 +114,34 @@ def _own_fds() -> list[str]:
     return found
 
 
-def test_stopping_ends_every_sync(held: Held) -> None:
+def test_what_runs_at_the_end_is_waited_for(held: Held) -> None:
     runner = LocalRunner(held.config_text, set(), quiet=True)
     held.start(runner)
-    runner.stop()
+    finishing = threading.Thread(target=runner.finish, args=(WAIT_SEC,))
+    finishing.start()
+    held.gate.touch()
+    finishing.join(WAIT_SEC)
+    assert not finishing.is_alive()
+    assert runner.running() == []
+    assert held.ends.wait() == [("blog", 0)]
+    assert [job["state"] for job in held.site.jobs("blog")] == ["unchanged"]
+
+
+def test_what_still_runs_when_its_time_is_up_is_told_to_end_and_queued_again(
+    held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = LocalRunner(held.config_text, set(), quiet=True)
+    held.start(runner)
+    runner.finish(0.05)
+    assert runner.running() == []
     assert held.ends.wait() == [("blog", 0)]
     assert [job["state"] for job in held.site.jobs("blog")] == ["interrupted", "pending"]
+    assert "still running after stop_timeout, ended and queued again: blog" in caplog.messages
+
+
+def test_where_nothing_runs_at_the_end_nothing_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    LocalRunner(lambda: "", set()).finish(10 * WAIT_SEC)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("known_at", ["once", "later"])

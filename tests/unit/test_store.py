@@ -138,6 +138,25 @@ def test_wishes_that_wait_together_are_one_job_and_the_newest_revision_is_its_hi
     assert last == replace(first, delivery="two", ref="refs/heads/main", revision="4" * 40)
 
 
+def test_a_revision_that_somebody_asks_for_is_the_hint_of_the_job(store: Store) -> None:
+    job = store.enqueue("blog", Trigger.POLL, revision="3" * 40)
+
+    assert (job.trigger, job.state, job.revision, job.delivery) == (Trigger.POLL, JobState.PENDING, "3" * 40, None)
+    assert store.enqueue("blog", Trigger.POLL, revision="4" * 40) == replace(job, revision="4" * 40)
+    assert store.enqueue("blog", Trigger.MANUAL) == replace(job, revision="4" * 40)
+    assert store.enqueue("shop", Trigger.POLL).revision is None
+
+
+def test_a_retry_gives_way_to_a_revision_that_somebody_asks_for(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.POLL, revision="3" * 40)
+    store.finish(claim(store), FAILED, RETRY)
+
+    job = store.enqueue("blog", Trigger.POLL, revision="4" * 40)
+
+    assert states(store) == ["failed", "superseded", "pending"]
+    assert (job.attempts, job.revision, job.due_at) == (1, "4" * 40, clock.now)
+
+
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
 def test_one_forced_wish_is_enough_to_force_the_job(store: Store, order: tuple[bool, bool]) -> None:
     for force in order:
@@ -205,6 +224,20 @@ def test_a_claimed_job_runs_and_is_no_longer_due(store: Store, clock: Clock) -> 
     assert store.running() == [job]
     assert store.due() == []
     assert store.unfinished("blog", JobState.PENDING) is None
+
+
+def test_what_waits_or_runs_is_unfinished_and_nothing_else_is(store: Store, clock: Clock) -> None:
+    assert not store.is_anything_unfinished()
+    store.enqueue("blog", Trigger.MANUAL)
+    assert store.is_anything_unfinished()
+    job = claim(store)
+    assert store.is_anything_unfinished()
+    store.finish(job, FAILED, RETRY)
+    assert store.due() == []
+    assert store.is_anything_unfinished()  # for later
+    clock.now += 30
+    store.finish(claim(store), outcome(JobState.REFUSED), RETRY)
+    assert not store.is_anything_unfinished()
 
 
 def test_there_is_nothing_to_claim_without_a_wish_for_that_repo(store: Store) -> None:
@@ -882,8 +915,47 @@ def test_a_disk_that_became_read_only_is_an_error_until_it_can_be_written_again(
         store.close()
 
 
+@pytest.mark.parametrize("target", ["a store", "an empty file", "nothing"])
+def test_a_link_in_the_place_of_the_file_is_refused_and_not_followed(store: Store, path: Path, target: str) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    store.close()
+    elsewhere = path.parent.with_name("elsewhere")
+    path.rename(elsewhere)
+    if target == "an empty file":
+        elsewhere.write_bytes(b"")
+    elif target == "nothing":
+        elsewhere.unlink()
+    before = elsewhere.read_bytes() if elsewhere.exists() else None
+    path.symlink_to(elsewhere)
+
+    for attempt in (store.probe, store.due, lambda: store.enqueue("blog", Trigger.MANUAL)):
+        with pytest.raises(StoreError) as caught:
+            attempt()
+        assert str(caught.value) == f"store {path}: it is a link; remove it"
+
+    assert (elsewhere.read_bytes() if elsewhere.exists() else None) == before
+    path.unlink()
+    assert store.due() == []
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_a_link_in_the_place_of_what_lies_beside_the_file_is_not_followed(store: Store, path: Path, end: str) -> None:
+    store.probe()
+    store.close()
+    precious = path.parent.with_name("precious")
+    precious.write_text("content")
+    Path(f"{path}{end}").symlink_to(precious)
+
+    with pytest.raises(StoreError):
+        store.probe()
+
+    assert precious.read_text() == "content"
+    Path(f"{path}{end}").unlink()
+    store.probe()
+
+
 def test_a_new_file_waits_for_the_process_that_makes_it_too(store: Store, path: Path) -> None:
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     done = threading.Timer(0.2, lambda: other.execute("COMMIT"))

@@ -1,11 +1,10 @@
-"""Inherited sockets, sd_notify, secrets, the log: what systemd hands over, and the way back."""
+"""Inherited sockets, sd_notify, the watchdog, secrets: what systemd hands over, and the way back."""
 
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -177,6 +176,39 @@ def test_a_status_of_two_lines_cannot_say_anything_else(tmp_path: Path, monkeypa
         assert listener.recv(4096) == b"STATUS=broken MAINPID=1"
 
 
+def test_the_watchdog_hears_of_us_only_if_everything_that_must_not_hang_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = [
+        ((1, 1), "told"),
+        ((1, 1), ""),
+        ((2, 1), ""),  # only one of the two
+        ((9, 1), ""),
+        ((9, 2), "told"),  # the first one has moved since it was last told, though not since the last look
+        ((9, 3), ""),
+        ((10, 3), "told"),
+        ((11, 4), "told"),
+    ]
+    with notifier(str(tmp_path / "notify"), monkeypatch) as (ours, listener):
+        for number, (moves, told) in enumerate(rounds):
+            ours.watchdog(*moves)
+            ours.status(str(number))
+            heard = list(iter(lambda: listener.recv(4096), f"STATUS={number}".encode()))
+            assert heard == [b"WATCHDOG=1"] * bool(told), number
+
+
+def test_the_watchdog_hears_of_us_while_what_moves_is_only_coming_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with notifier(str(tmp_path / "notify"), monkeypatch) as (ours, listener):
+        for moves in ((1,), (2,), (2, 0), (3, 0), (3, 1)):  # the second part begins with the configuration
+            ours.watchdog(*moves)
+        ours.stopping()
+        received = list(iter(lambda: listener.recv(4096), b"STOPPING=1"))
+
+    assert received == [b"WATCHDOG=1"] * 4
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sdnotify leaves its socket to the end
 @pytest.mark.parametrize("place", [None, "", "/nonexistent/notify"])
 def test_where_nobody_listens_nothing_is_said(place: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +220,7 @@ def test_where_nobody_listens_nothing_is_said(place: str | None, monkeypatch: py
 
     ours.ready()
     ours.status("fine")
+    ours.watchdog(1)
     ours.stopping()
 
     assert "NOTIFY_SOCKET" not in os.environ
@@ -199,109 +232,6 @@ def test_a_systemd_that_went_away_is_no_trouble(tmp_path: Path, monkeypatch: pyt
 
         ours.status("still here")
         ours.stopping()
-
-
-# The journal
-
-
-@contextmanager
-def journal(path: Path, **fields: str) -> Iterator[tuple[systemd.Journal, socket.socket]]:
-    """A writer to the journal, and the socket of the journald that it talks to."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(10)
-        ours = systemd.Journal(fields, path)
-        try:
-            yield ours, listener
-        finally:
-            ours.close()
-
-
-def read_entry(message: bytes) -> dict[str, bytes]:
-    """One entry of the native protocol, as journald reads it."""
-    entry = {}
-    while message:
-        line, _, message = message.partition(b"\n")
-        key, equals, value = line.partition(b"=")
-        if not equals:
-            size = int.from_bytes(message[:8], "little")
-            value, message = message[8 : 8 + size], message[8 + size + 1 :]
-        entry[key.decode()] = value
-    return entry
-
-
-def test_each_line_of_output_is_an_entry_with_our_fields(tmp_path: Path) -> None:
-    with journal(tmp_path / "journal", GITOPSD_REPO="blog", PRIORITY="5") as (ours, listener):
-        for chunk in (b"fet", b"ch\nde", b"ploy \xff\rMESSAGE=x\n\n", b"no end"):
-            ours.write(chunk)
-        ours.close()
-        entries = [read_entry(listener.recv(100_000)) for _ in range(4)]
-
-    fields = {"SYSLOG_IDENTIFIER": b"gitopsd", "PRIORITY": b"5", "GITOPSD_REPO": b"blog"}
-    assert entries == [
-        {**fields, "MESSAGE": message} for message in (b"fetch", b"deploy \xff\rMESSAGE=x", b"", b"no end")
-    ]
-
-
-@pytest.mark.parametrize("extra", [-1, 0, 1])
-def test_a_long_line_is_split_and_nothing_of_it_is_lost(tmp_path: Path, extra: int) -> None:
-    line = bytes(range(32, 127)) * 1000
-    line = line[: 64 * 1024 + extra]
-    messages: list[bytes] = []
-
-    def read() -> None:
-        while messages[-1:] != [b"next"]:
-            messages.append(read_entry(listener.recv(200_000))["MESSAGE"])
-
-    with journal(tmp_path / "journal") as (ours, listener):
-        journald = threading.Thread(target=read)  # its queue may hold less than all of that
-        journald.start()
-        try:
-            ours.write(line + b"\nnext\n")
-        finally:
-            journald.join()
-
-    assert b"".join(messages[:-1]) == line
-    assert [len(message) for message in messages[:2]] == [32 * 1024, 32 * 1024 + min(extra, 0)]
-    assert len(messages) == (4 if extra > 0 else 3)
-
-
-def test_a_line_without_end_does_not_grow_for_ever(tmp_path: Path) -> None:
-    with journal(tmp_path / "journal") as (ours, listener):
-        for _ in range(9):
-            ours.write(b"x" * 8 * 1024)
-
-        first = read_entry(listener.recv(100_000))["MESSAGE"]
-
-    assert first == b"x" * 32 * 1024
-
-
-@pytest.mark.parametrize("there", ["nothing", "a file", "a socket that nobody listens on"])
-def test_without_a_journal_nothing_is_written(tmp_path: Path, there: str) -> None:
-    path = tmp_path / "journal"
-    if there == "a file":
-        path.write_text("")
-    elif there != "nothing":
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-            listener.bind(str(path))
-    ours = systemd.Journal({}, path)
-
-    ours.write(b"line\n")
-    ours.close()
-    ours.close()
-
-
-def test_a_journal_that_goes_away_costs_lines_only(tmp_path: Path) -> None:
-    with journal(tmp_path / "journal") as (ours, listener):
-        listener.close()
-
-        ours.write(b"line\nline")
-
-
-@pytest.mark.timeout(15)
-def test_a_journal_that_takes_nothing_costs_lines_and_does_not_hold_up_the_job(tmp_path: Path) -> None:
-    with journal(tmp_path / "journal") as (ours, _):
-        ours.write(b"line\n" * 10_000)
 
 
 # Secrets
@@ -340,6 +270,33 @@ def test_a_credential_comes_before_the_environment_variable(credentials: Path) -
     assert found == Secret("hook", b"credential")
 
 
+def test_a_secret_is_one_of_a_directory_of_secrets_that_was_loaded_as_a_whole(credentials: Path) -> None:
+    (credentials / "secret_hook").write_bytes(b"one\n")
+    (credentials / "secret_git-hook").write_bytes(b"another\n")
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials), "HOOK": "variable"}
+
+    assert systemd.secret("hook", environment) == (Secret("hook", b"one"), "")
+    assert systemd.secret("git-hook", environment) == (Secret("git-hook", b"another"), "")
+    assert systemd.secret("git", environment)[0] is None
+
+
+def test_a_credential_of_the_name_itself_comes_before_one_of_the_directory(credentials: Path) -> None:
+    (credentials / "hook").write_bytes(b"itself")
+    (credentials / "secret_hook").write_bytes(b"one of several")
+
+    found, _ = systemd.secret("hook", {"CREDENTIALS_DIRECTORY": str(credentials)})
+
+    assert found == Secret("hook", b"itself")
+
+
+def test_an_empty_secret_in_the_directory_closes_it_too(credentials: Path) -> None:
+    (credentials / "secret_hook").write_bytes(b"\n")
+
+    found, problem = systemd.secret("hook", {"CREDENTIALS_DIRECTORY": str(credentials), "HOOK": "variable"})
+
+    assert (found, problem) == (None, f"secret 'hook' is empty (credential {credentials}/secret_hook)")
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
 def test_an_empty_credential_closes_the_secret_even_if_there_is_a_variable(credentials: Path, content: bytes) -> None:
     (credentials / "hook").write_bytes(content)
@@ -365,19 +322,19 @@ def test_an_unreadable_credential_closes_the_secret_even_if_there_is_a_variable(
         pytest.param(
             {},
             "secret 'git-hook' is missing (looked for environment variable GIT_HOOK); "
-            "export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
+            "put it into /etc/gitopsd/secrets/git-hook and restart gitopsd, or export GIT_HOOK=…",
             id="missing",
         ),
         pytest.param(
             {"GIT_HOOK": "\n"},
             "secret 'git-hook' is empty (looked for environment variable GIT_HOOK); "
-            "export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
+            "put it into /etc/gitopsd/secrets/git-hook and restart gitopsd, or export GIT_HOOK=…",
             id="empty",
         ),
         pytest.param(
             {"CREDENTIALS_DIRECTORY": "/nonexistent"},
             "secret 'git-hook' is missing (looked for credential /nonexistent/git-hook and environment variable "
-            "GIT_HOOK); export GIT_HOOK=…, or in a unit LoadCredential=git-hook:/path/to/file",
+            "GIT_HOOK); put it into /etc/gitopsd/secrets/git-hook and restart gitopsd, or export GIT_HOOK=…",
             id="in neither place",
         ),
     ],
@@ -414,38 +371,3 @@ def test_a_child_gets_neither_what_is_ours_alone_nor_a_secret() -> None:
         "GITHUB_WEBHOOK_SECRET_OLD": "not a secret of ours",
         "STATE_DIRECTORY": "/var/lib/gitopsd",
     }
-
-
-# The log
-
-_LOG = """
-import logging
-from gitopsd.systemd import set_up_log
-set_up_log()
-log = logging.getLogger("gitopsd.part")
-log.error("job %d of %s: failed", 7, "blog")
-log.warning("a name\\n<0>with a line break\\nin it")
-log.info("plain")
-log.debug("not this one")
-log.critical("worst")
-"""
-
-
-def test_on_a_terminal_each_record_is_one_line_with_its_level() -> None:
-    assert python(_LOG).split("\n") == [
-        "error: job 7 of blog: failed",
-        "warning: a name <0>with a line break in it",
-        "info: plain",
-        "critical: worst",
-        "",
-    ]
-
-
-def test_in_the_journal_each_record_is_one_line_with_its_priority() -> None:
-    assert python(_LOG, JOURNAL_STREAM="8:1").split("\n") == [
-        "<3>job 7 of blog: failed",
-        "<4>a name <0>with a line break in it",
-        "<6>plain",
-        "<3>worst",
-        "",
-    ]

@@ -1,12 +1,17 @@
-"""Start a repo's sync: a child process."""
+"""A sync as a child process."""
 
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Set
 from typing import BinaryIO
 
 from gitopsd import process, systemd
+
+_log = logging.getLogger(__name__)
+_LAST_WORDS_SEC = 2 * process.GRACE_SEC
 
 
 class LocalRunner:
@@ -21,6 +26,7 @@ class LocalRunner:
         self._secrets = secrets
         self._quiet = quiet
         self._children: dict[str, process.Child] = {}
+        self._ended = threading.Condition()
 
     def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
         """Start a sync of `repo`; `on_end` gets its name and the exit code, on a thread of its own.
@@ -31,14 +37,17 @@ class LocalRunner:
         # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
         environment.pop("CREDENTIALS_DIRECTORY", None)
         with _open_memory(self._config_text()) as config:
-            argv = (sys.executable, "-m", "gitopsd", "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
+            # -P: not the modules of whatever directory somebody calls `gitopsd sync` in.
+            argv = (sys.executable, "-P", "-m", "gitopsd", "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
             output = process.NOWHERE if self._quiet else None
             child = process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
         self._children[repo] = child
 
         def wait() -> None:
             code = child.wait()
-            del self._children[repo]
+            with self._ended:
+                del self._children[repo]
+                self._ended.notify_all()
             on_end(repo, code)
 
         threading.Thread(target=wait, name=f"sync-{repo}", daemon=True).start()
@@ -47,10 +56,22 @@ class LocalRunner:
         """The repos whose sync runs as a child of this process."""
         return list(self._children)
 
-    def stop(self) -> None:
-        """Tell every child to end; it ends its engine and records that it was interrupted."""
-        for child in list(self._children.values()):
-            child.terminate()
+    def finish(self, timeout_sec: float) -> None:
+        """Give the children `timeout_sec` seconds; then tell them to end, and to record that they were interrupted."""
+        if running := self.running():
+            _log.info("waiting up to %g s for %s", timeout_sec, ", ".join(running))
+        self._wait(timeout_sec)
+        if left := self.running():
+            _log.warning("still running after stop_timeout, ended and queued again: %s", ", ".join(left))
+            for child in list(self._children.values()):
+                child.terminate()
+            self._wait(_LAST_WORDS_SEC)
+
+    def _wait(self, timeout_sec: float) -> None:
+        deadline = time.monotonic() + timeout_sec
+        with self._ended:
+            while self._children and (left_sec := deadline - time.monotonic()) > 0:
+                self._ended.wait(left_sec)
 
 
 def _open_memory(text: str) -> BinaryIO:

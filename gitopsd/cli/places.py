@@ -1,0 +1,47 @@
+"""Whether the user and the sandbox of a sync let it write where a repo's checkout is to be."""
+
+import os
+import pwd
+from pathlib import Path
+
+from gitopsd import runner
+from gitopsd.model import Repo
+
+
+def problem_for_unit(repo: Repo) -> str:
+    """What keeps the unit of `repo` from writing at its path; "" if nothing does. Raises GitopsdError."""
+    unit = runner.unit_of(repo.name)
+    rights = runner.rights_of(unit)
+    edit = f"systemctl edit '{unit}'"
+    try:
+        user = pwd.getpwnam(rights.user or "root")
+    except KeyError:
+        return f"its sync runs as {rights.user}, who does not exist; {edit}: User="
+    if not rights.lets_write(repo.path):
+        return f"the sandbox of its sync does not let it write there; {edit}: ReadWritePaths={repo.path}"
+    if rights.hides_homes and str(repo.path).startswith(("/home/", "/root/")):
+        return f"the sandbox of its sync hides homes; {edit}: ProtectHome=no"
+    nearest = next(each for each in (repo.path, *repo.path.parents) if os.path.lexists(each))
+    if nearest != repo.path:
+        make = f"install -d -o {user.pw_name} {repo.path}"
+        return "" if _may_write(user, nearest) else f"{user.pw_name} cannot make it; run: {make}"
+    owner = nearest.stat().st_uid
+    if user.pw_uid in (0, owner):
+        return ""
+    remedy = f"chown -R {user.pw_name} {nearest}, or {edit}: User={_name_of(owner)}"
+    return f"belongs to {_name_of(owner)}, and its sync runs as {user.pw_name}; {remedy}"
+
+
+def _may_write(user: pwd.struct_passwd, directory: Path) -> bool:
+    found = directory.stat()
+    if user.pw_uid in (0, found.st_uid):
+        return True
+    in_group = found.st_gid in os.getgrouplist(user.pw_name, user.pw_gid)
+    return bool(found.st_mode & (0o022 if in_group else 0o002))
+
+
+def _name_of(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"user {user_id}"

@@ -1,0 +1,90 @@
+"""Remote tips → enqueue."""
+
+import logging
+import os
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from gitopsd import journal, process, systemd
+from gitopsd.errors import GitopsdError
+from gitopsd.journal import Kind
+from gitopsd.model import JobState, Repo, Trigger
+from gitopsd.store import Store
+
+_log = logging.getLogger(__name__)
+_REMOTE_SEC = 20.0
+_PARALLEL = 8
+_NO_SUCH_REF = 2  # git ls-remote --exit-code
+# What git says after the line that tells the cause (of ssh, say).
+_NOISE = ("fatal: Could not read from remote", "Please make sure", "and the repository exists", "hint:", "warning:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tip:
+    """What a remote says: the revision that a repo follows there, or why that cannot be told."""
+
+    repo: Repo
+    revision: str = ""
+    problem: str = ""
+
+
+def ask(repos: Iterable[Repo], secrets: Collection[str]) -> list[Tip]:
+    """The tips of `repos`, asked side by side. `secrets`: names of what git must not find in its environment."""
+    environment = systemd.child_environment(os.environ, frozenset(secrets)) | {
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+    environment.pop("CREDENTIALS_DIRECTORY", None)
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        return list(pool.map(lambda repo: _tip(repo, environment), repos))
+
+
+def enqueue_moved(store: Store, tips: Iterable[Tip]) -> list[str]:
+    """Queue a job for each repo whose tip is none that a job has seen yet; their names. Raises StoreError."""
+    moved = []
+    for tip in tips:
+        if tip.problem or not _has_moved(store, tip):
+            continue
+        job = store.enqueue(tip.repo.name, Trigger.POLL, revision=tip.revision)
+        extra = journal.fields(Kind.TIP_MOVED, repo=job.repo, job=job.id, revision=tip.revision)
+        _log.info("%s: the remote has moved to %s; job %d", job.repo, tip.revision[:10], job.id, extra=extra)
+        moved.append(job.repo)
+    return moved
+
+
+def _has_moved(store: Store, tip: Tip) -> bool:
+    """What was refused, or failed for good, is not tried again for each poll: a person or a newer push has to come."""
+    pending = store.unfinished(tip.repo.name, JobState.PENDING)
+    if (pending and pending.attempts == 1) or store.unfinished(tip.repo.name, JobState.RUNNING):
+        return False  # that one fetches the newest; should it just have done so, the next poll comes
+    last_job = store.last_job(tip.repo.name)
+    return last_job is None or tip.revision != (last_job.new_revision or last_job.revision)
+
+
+def _tip(repo: Repo, environment: Mapping[str, str]) -> Tip:
+    argv = ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}")
+    try:
+        ended, text = process.output_of(argv, environment=_with_ssh(repo, environment), timeout_sec=_REMOTE_SEC)
+    except GitopsdError as error:
+        return Tip(repo=repo, problem=str(error))
+    # git shows every ref that ends like the one we ask for: refs/heads/other/refs/heads/main too.
+    line = next((line for line in text.splitlines() if line.endswith(f"\trefs/heads/{repo.ref}")), "")
+    if ended.exit_code == 0 and line:
+        return Tip(repo=repo, revision=line.partition("\t")[0])
+    if ended.timed_out:
+        return Tip(repo=repo, problem=f"no answer within {_REMOTE_SEC:g} s")
+    if ended.exit_code in (0, _NO_SUCH_REF):
+        return Tip(repo=repo, problem=f"has no branch {repo.ref}")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
+    return Tip(repo=repo, problem=lines[0] if lines else "git ls-remote failed")
+
+
+def _with_ssh(repo: Repo, environment: Mapping[str, str]) -> dict[str, str]:
+    """With the key of this repo, where systemd has loaded them all (gitopsd-poll.service), or for root."""
+    loaded = systemd.credential_paths(repo.name, os.environ, "ssh-key")[1:]
+    ours = systemd.KEYS_DIRECTORY / repo.name
+    keys = [path for path in (*loaded, ours) if os.access(path, os.R_OK)]
+    ssh = f"ssh -oBatchMode=yes -oIdentitiesOnly=yes -i {shlex.quote(str(keys[0]))}" if keys else "ssh -oBatchMode=yes"
+    return {"GIT_SSH_COMMAND": ssh, **environment}

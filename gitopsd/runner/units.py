@@ -1,0 +1,234 @@
+"""A sync in a unit of its own, gitopsd-sync@REPO.service: started and watched over D-Bus."""
+
+import importlib.util
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitopsd import journal
+from gitopsd.errors import GitopsdError
+from gitopsd.journal import Kind
+
+SOCKET_UNIT = "gitopsd.socket"
+DAEMON_UNIT = "gitopsd.service"
+
+_log = logging.getLogger(__name__)
+_TEMPLATE = "gitopsd-sync@.service"
+_BOOTED = Path("/run/systemd/system")
+_UNIT_DIRECTORIES = tuple(
+    Path(each) / "systemd/system" for each in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
+)
+_DESTINATION = b"org.freedesktop.systemd1"
+_PATH = b"/org/freedesktop/systemd1"
+_MANAGER = b"org.freedesktop.systemd1.Manager"
+_SERVICE = b"org.freedesktop.systemd1.Service"
+_WATCH_SEC = 0.2
+_DENIED = (1, 13)
+_EXIT_FAILED = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitState:
+    """How a unit stands, in systemd's words; `queued` while systemd is about to change that."""
+
+    active: str = "inactive"
+    sub: str = "dead"
+    queued: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it neither runs nor is about to."""
+        return not self.queued and self.active in ("inactive", "failed")
+
+
+def unit_of(repo: str) -> str:
+    """The unit that syncs `repo`, its name escaped as systemd-escape(1) does."""
+    escaped = re.sub(r"[^A-Za-z0-9:_.]", lambda found: f"\\x{ord(found[0]):02x}", repo)
+    return _TEMPLATE.replace("@", f"@{escaped}")
+
+
+def reason_against() -> str:
+    """Why syncs cannot be units here; "" if they can."""
+    if not _BOOTED.is_dir():
+        return "systemd has not booted this host"
+    if not any((directory / _TEMPLATE).exists() for directory in _UNIT_DIRECTORIES):
+        return f"{_TEMPLATE} is not installed"
+    if importlib.util.find_spec("pystemd") is None:
+        return "pystemd is not installed (python3-pystemd)"
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """As whom a unit runs ("" is root), and what its sandbox lets it write and see."""
+
+    user: str
+    read_only: bool
+    writable: tuple[Path, ...]
+    hides_homes: bool
+
+    def lets_write(self, path: Path) -> bool:
+        """Whether the sandbox does; owners and modes are another question."""
+        return not self.read_only or any(path == each or each in path.parents for each in self.writable)
+
+
+class UnitRunner:
+    """Starts units, which outlive this process, and tells of their end."""
+
+    def __init__(self) -> None:
+        self._bus = _Bus()
+        self._guard = threading.Lock()
+        self._on_end: dict[str, Callable[[str, int], None]] = {}
+        self._watcher: threading.Thread | None = None
+
+    def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
+        """Start the unit of `repo`; `on_end` gets its name and 0 or 1, on a thread of its own. Raises GitopsdError.
+
+        A unit that is just ending takes the start in and runs no more; whoever wants one looks again when it has ended.
+        """
+        _start(self._bus, unit_of(repo))
+        with self._guard:
+            self._on_end[repo] = on_end
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="units", daemon=True)
+                self._watcher.start()
+
+    def running(self) -> list[str]:
+        """The repos whose unit was started here and has not ended."""
+        return list(self._on_end)
+
+    def finish(self, timeout_sec: float) -> None:
+        """Leave them alone: they end and record it without us."""
+
+    def _watch(self) -> None:
+        """Looks again and again, as a signal of D-Bus that was missed would leave a repo without syncs for good."""
+        pause = threading.Event()
+        bus = _Bus()  # one connection serves one thread
+        while True:
+            pause.wait(_WATCH_SEC)
+            with self._guard:
+                if not self._on_end:
+                    self._watcher = None
+                    bus.close()
+                    return
+            try:
+                states = _states(bus, (unit_of(repo) for repo in list(self._on_end)))
+            except GitopsdError as error:
+                _log.warning("%s; it is asked again", error)
+                continue
+            for repo in [repo for repo in list(self._on_end) if states[unit_of(repo)].has_ended]:
+                self._tell_end(repo, states[unit_of(repo)])
+
+    def _tell_end(self, repo: str, state: UnitState) -> None:
+        if state.active == "failed":
+            unit = unit_of(repo)
+            extra = journal.fields(Kind.SYNC_NOT_STARTED, repo=repo)
+            _log.warning("%s failed, and its job stays queued; see: journalctl -u '%s'", unit, unit, extra=extra)
+        with self._guard:
+            on_end = self._on_end.pop(repo)
+        on_end(repo, _EXIT_FAILED if state.active == "failed" else 0)
+
+
+def start_daemon() -> None:
+    """Start the daemon, so that it looks at the records; one that runs looks by itself. Raises GitopsdError."""
+    _start(_Bus(), DAEMON_UNIT)
+
+
+def unit_states(units: Iterable[str]) -> dict[str, UnitState]:
+    """How these units stand. Raises GitopsdError if systemd cannot be asked."""
+    return _states(_Bus(), units)
+
+
+def credentials_of_daemon() -> set[str]:
+    """The names of the credentials that gitopsd.service loads one by one. Raises GitopsdError."""
+    bus = _Bus()
+    kinds = (b"LoadCredential", b"LoadCredentialEncrypted")
+    return {name.decode() for kind in kinds for name, _ in bus.property_of(DAEMON_UNIT, kind, b"a(ss)")}
+
+
+def rights_of(unit: str) -> Rights:
+    """As whom, and with what sandbox, a service runs. Raises GitopsdError."""
+    bus = _Bus()
+    writable = [path.decode().lstrip("+-") for path in bus.property_of(unit, b"ReadWritePaths", b"as")]
+    return Rights(
+        user=bus.property_of(unit, b"User", b"s").decode(),
+        read_only=bus.property_of(unit, b"ProtectSystem", b"s") == b"strict",
+        writable=tuple(Path(path) for path in writable),
+        hides_homes=bus.property_of(unit, b"ProtectHome", b"s") != b"no",
+    )
+
+
+def _start(bus: "_Bus", unit: str) -> None:
+    try:
+        bus.call(b"StartUnit", b"ss", unit.encode(), b"replace")
+    except PermissionError as error:
+        raise GitopsdError(f"{unit} cannot be started by {_user()}: run this as root (sudo)") from error
+
+
+def _states(bus: "_Bus", units: Iterable[str]) -> dict[str, UnitState]:
+    names = list(units)
+    rows = bus.call(b"ListUnitsByNames", b"as", [name.encode() for name in names])
+    found = {}
+    for name, _, _, active, sub, _, _, job, _, _ in rows:
+        found[name.decode()] = UnitState(active=active.decode(), sub=sub.decode(), queued=job != 0)
+    return {name: found.get(name, UnitState()) for name in names}
+
+
+class _Bus:
+    """The system bus. Whether that, or systemd, was restarted since the last call makes no difference."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+
+    def call(self, method: bytes, signature: bytes, *arguments: object) -> Any:
+        """What a method of systemd's manager returns. Raises PermissionError, GitopsdError."""
+        from pystemd.dbuslib import apply_signature  # noqa: PLC0415 - slow to import, and not everywhere
+
+        words = apply_signature(signature, list(arguments))
+        return self._ask(method, lambda bus: bus.call_method(_DESTINATION, _PATH, _MANAGER, method, words).body)
+
+    def property_of(self, unit: str, name: bytes, signature: bytes) -> Any:
+        """A property of a service. Raises PermissionError, GitopsdError."""
+        from pystemd.dbuslib import path_encode  # noqa: PLC0415
+
+        path = path_encode(_PATH + b"/unit", unit.encode())
+        return self._ask(name, lambda bus: bus.get_property(_DESTINATION, path, _SERVICE, name, signature))
+
+    def _ask(self, what: bytes, question: Callable[[Any], Any]) -> Any:
+        from pystemd.dbusexc import DBusBaseError  # noqa: PLC0415
+
+        fresh = self._connection is None
+        try:
+            return question(self._open())
+        except DBusBaseError as error:
+            self.close()
+            number = abs(error.errno)
+            if number in _DENIED:
+                raise PermissionError(number, os.strerror(number)) from error
+            if not fresh:
+                return self._ask(what, question)
+            why = error.err_message.decode() if isinstance(error.err_message, bytes) else error.err_message
+            raise GitopsdError(f"systemd: {what.decode()} failed: {why or os.strerror(number)}") from error
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Any:
+        from pystemd.dbuslib import DBus  # noqa: PLC0415
+
+        if self._connection is None:
+            self._connection = DBus()
+            self._connection.open()
+        return self._connection
+
+
+def _user() -> str:
+    return "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
