@@ -1,0 +1,81 @@
+"""What an operator does on a host: name repos, switch gitopsd on, look at what became of it."""
+
+import json
+from typing import Any
+
+from tests.system.host import Host
+
+SOCKET = "gitopsd.socket"
+DAEMON = "gitopsd.service"
+SYNC_USER = "gitopsd-sync"
+
+
+def add_repos(host: Host, *names: str, deploy: str = "true", settings: dict[str, Any] | None = None) -> None:
+    """Repos that follow remotes of their own, with a shell script to deploy; nothing is switched on yet."""
+    repos = {}
+    for name in names:
+        url = host.add_remote(name)
+        host.push(name, {"deploy.sh": f"#!/bin/sh\n{deploy}\n"})
+        host.run("install", "-d", "-o", SYNC_USER, "-g", SYNC_USER, f"/srv/{name}")
+        repos[name] = {"url": url, "path": f"/srv/{name}", "deploy": ["./deploy.sh"]}
+    host.configure({"retry": {"delay": "1s"}, **(settings or {}), "repos": repos})
+
+
+def switch_on(host: Host, *, timers: bool = False) -> None:
+    """As `systemctl enable --now gitopsd.socket` does. Its timers would find every push by themselves."""
+    if not timers:
+        host.run("systemctl", "mask", "--runtime", "gitopsd-poll.timer", "gitopsd-catchall.timer")
+    host.run("systemctl", "enable", "--now", SOCKET)
+
+
+def drop_in(host: Host, unit: str, text: str) -> None:
+    """As `systemctl edit UNIT` does."""
+    host.write(f"/etc/systemd/system/{unit}.d/override.conf", text)
+    host.run("systemctl", "daemon-reload")
+
+
+def jobs(host: Host, name: str) -> list[dict[str, Any]]:
+    """The jobs of a repo, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = json.loads(
+        host.run("gitopsd", "history", name, "--limit", "1000", "--json").stdout
+    )
+    return found["jobs"][::-1]
+
+
+def wait_for_job(host: Host, name: str, *states: str, count: int = 1) -> dict[str, Any]:
+    """The last of `count` or more jobs of the repo that are in one of `states`."""
+
+    def found() -> list[dict[str, Any]]:
+        of_them = [job for job in jobs(host, name) if job["state"] in states]
+        return of_them if len(of_them) >= count else []
+
+    last: list[dict[str, Any]] = host.wait_for(found, f"{count} job(s) of {name} in {states}")
+    return last[-1]
+
+
+def deployed(host: Host, name: str) -> str:
+    """The revision that the checkout is at."""
+    argv = ("git", "-c", f"safe.directory=/srv/{name}", "-C", f"/srv/{name}", "rev-parse", "--verify", "HEAD")
+    return host.run(*argv, check=False).stdout.strip()
+
+
+def wait_until_deployed(host: Host, name: str, revision: str) -> None:
+    host.wait_for(lambda: deployed(host, name) == revision and not _unfinished(host, name), f"{revision} of {name}")
+
+
+def _unfinished(host: Host, name: str) -> bool:
+    return any(job["state"] in ("pending", "running") for job in jobs(host, name))
+
+
+def is_active(host: Host, unit: str) -> bool:
+    return host.unit(unit, "ActiveState")["ActiveState"] == "active"
+
+
+def daemon_pid(host: Host) -> int:
+    """The process of the daemon in the host; 0 while there is none."""
+    return int(host.unit(DAEMON, "MainPID")["MainPID"])
+
+
+def has_logged(host: Host, unit: str, text: str) -> bool:
+    """Whether systemd or the unit itself has said this."""
+    return any(text in str(entry.get("MESSAGE")) for entry in host.journal("-u", unit))

@@ -1,0 +1,77 @@
+"""`gitopsd check` on a host with units: it looks with the eyes of the users that will do the work."""
+
+import pytest
+
+from tests.system.host import SECRET_FILE, Host
+from tests.system.operator import add_repos, drop_in, is_active, switch_on, wait_until_deployed
+
+UNIT = "gitopsd-sync@blog.service"
+
+
+def problems(host: Host) -> list[str]:
+    said = host.run("gitopsd", "check", check=False).stdout
+    return [line for line in said.splitlines() if line.startswith("✗")]
+
+
+def test_all_is_well_after_the_steps_of_the_readme(host: Host) -> None:
+    add_repos(host, "blog")
+    assert problems(host) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("chown ada /srv/blog", "belongs to ada, and its sync runs as gitopsd-sync"),
+        ("rmdir /srv/blog", "run: install -d -o gitopsd-sync /srv/blog"),
+        ("sed -i s#/srv/blog#/opt/blog# /etc/gitopsd/gitopsd.yaml", "ReadWritePaths=/opt/blog"),
+        (f": >{SECRET_FILE}", "secret 'github-webhook-secret' is empty"),
+        (f"rm {SECRET_FILE}", "No such file or directory); write it there"),
+    ],
+)
+def test_what_would_keep_a_push_from_being_deployed_is_told_before_the_push(
+    host: Host, trouble: str, told: str
+) -> None:
+    add_repos(host, "blog")
+    host.run("sh", "-c", "id ada >/dev/null 2>&1 || useradd ada")
+    host.run("sh", "-c", trouble)
+    found = problems(host)
+    assert len(found) == 1, found
+    assert told in found[0]
+
+
+def test_what_a_drop_in_allows_is_no_problem(host: Host) -> None:
+    add_repos(host, "blog")
+    host.run("install", "-d", "-o", "gitopsd-sync", "/opt/blog")
+    host.run("sed", "-i", "s#/srv/blog#/opt/blog#", "/etc/gitopsd/gitopsd.yaml")
+    drop_in(host, UNIT, "[Service]\nReadWritePaths=/opt/blog\n")
+    assert problems(host) == []
+    assert host.run("gitopsd", "sync", "blog").returncode == 0
+    host.run("rm", "-r", "/opt/blog")
+
+
+def test_a_secret_may_be_encrypted_and_be_rotated_with_two_names(host: Host) -> None:
+    add_repos(host, "blog", settings={"receivers": {"default": {"provider": "github", "secrets": ["old", "new"]}}})
+    host.write("/etc/gitopsd/secrets/old", "the old one", mode=0o600)
+    encrypt = "systemd-creds encrypt --with-key=host --name=new - /etc/gitopsd/new.cred"
+    host.run("sh", "-c", encrypt, input="the new one")
+    drop_in(host, "gitopsd.service", "[Service]\nLoadCredentialEncrypted=new:/etc/gitopsd/new.cred\n")
+    assert problems(host) == []
+    switch_on(host)
+    for secret, status in (("the old one", 202), ("the new one", 202), ("neither", 401)):
+        revision = host.push("blog")
+        assert host.deliver("blog", revision, secret=secret).status == status
+        if status == 202:
+            wait_until_deployed(host, "blog", revision)
+
+
+def test_a_daemon_that_does_not_start_stands_in_status(host: Host) -> None:
+    add_repos(host, "blog")
+    switch_on(host)
+    host.run("mv", "/etc/gitopsd/secrets", "/etc/gitopsd/secrets-moved")
+    host.run("systemctl", "start", "gitopsd.service", check=False)
+    host.wait_for(lambda: "gitopsd.service does not start" in host.run("gitopsd", "status").stdout, "the trouble")
+    assert is_active(host, "gitopsd.socket")
+    host.run("mv", "/etc/gitopsd/secrets-moved", "/etc/gitopsd/secrets")
+    revision = host.push("blog")
+    assert host.deliver("blog", revision).status == 202
+    wait_until_deployed(host, "blog", revision)
