@@ -122,6 +122,8 @@ class Dispatcher:
             del self._held_off[repo]
         ours = {*self._runner.running(), *self._held_off}
         wanted = dict.fromkeys([*(job.repo for job in self._store.running()), *self._store.due()])
+        for repo in [repo for repo in list(self._failed) if repo not in wanted]:
+            self._failed.pop(repo, None)  # somebody else has come to its job
         return [repo for repo in wanted if repo not in ours]
 
     def _ended(self, repo: str, exit_code: int) -> None:

@@ -109,6 +109,7 @@ class UnitRunner:
         """Looks again and again, as a signal of D-Bus that was missed would leave a repo without syncs for good."""
         pause = threading.Event()
         bus = _Bus()  # one connection serves one thread
+        said = ""
         while True:
             pause.wait(_WATCH_SEC)
             with self._guard:
@@ -117,12 +118,19 @@ class UnitRunner:
                     bus.close()
                     return
             try:
-                states = _states(bus, (unit_of(repo) for repo in list(self._on_end)))
-            except GitopsdError as error:
-                _log.warning("%s; it is asked again", error)
-                continue
-            for repo in [repo for repo in list(self._on_end) if states[unit_of(repo)].has_ended]:
-                self._tell_end(repo, states[unit_of(repo)])
+                self._look(bus)
+                said = ""
+            except Exception as error:  # noqa: BLE001 - without this thread no repo that runs now would be synced again
+                if str(error) != said:
+                    _log.warning("how syncs stand cannot be told, and is asked again: %s", error)
+                said = str(error)
+
+    def _look(self, bus: "_Bus") -> None:
+        names = {repo: unit_of(repo) for repo in list(self._on_end)}
+        states = _states(bus, names.values())
+        for repo, unit in names.items():
+            if states[unit].has_ended:
+                self._tell_end(repo, states[unit])
 
     def _tell_end(self, repo: str, state: UnitState) -> None:
         if state.active == "failed":
@@ -166,7 +174,7 @@ def rights_of(unit: str) -> Rights:
 def _start(bus: "_Bus", unit: str) -> None:
     try:
         bus.call(b"StartUnit", b"ss", unit.encode(), b"replace")
-    except PermissionError as error:
+    except _DeniedError as error:
         raise GitopsdError(f"{unit} cannot be started by {_user()}: run this as root (sudo)") from error
 
 
@@ -179,6 +187,10 @@ def _states(bus: "_Bus", units: Iterable[str]) -> dict[str, UnitState]:
     return {name: found.get(name, UnitState()) for name in names}
 
 
+class _DeniedError(GitopsdError):
+    """polkit, or the bus, does not let this user do that."""
+
+
 class _Bus:
     """The system bus. Whether that, or systemd, was restarted since the last call makes no difference."""
 
@@ -186,14 +198,14 @@ class _Bus:
         self._connection: Any = None
 
     def call(self, method: bytes, signature: bytes, *arguments: object) -> Any:
-        """What a method of systemd's manager returns. Raises PermissionError, GitopsdError."""
+        """What a method of systemd's manager returns. Raises _DeniedError, GitopsdError."""
         from pystemd.dbuslib import apply_signature  # noqa: PLC0415 - slow to import, and not everywhere
 
         words = apply_signature(signature, list(arguments))
         return self._ask(method, lambda bus: bus.call_method(_DESTINATION, _PATH, _MANAGER, method, words).body)
 
     def property_of(self, unit: str, name: bytes, signature: bytes) -> Any:
-        """A property of a service. Raises PermissionError, GitopsdError."""
+        """A property of a service. Raises GitopsdError."""
         from pystemd.dbuslib import path_encode  # noqa: PLC0415
 
         path = path_encode(_PATH + b"/unit", unit.encode())
@@ -209,7 +221,7 @@ class _Bus:
             self.close()
             number = abs(error.errno)
             if number in _DENIED:
-                raise PermissionError(number, os.strerror(number)) from error
+                raise _DeniedError(f"systemd: {what.decode()} was denied to {_user()}") from error
             if not fresh:
                 return self._ask(what, question)
             why = error.err_message.decode() if isinstance(error.err_message, bytes) else error.err_message

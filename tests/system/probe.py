@@ -1,6 +1,6 @@
 """Runs in place of a service's own program, within its sandbox, and prints what it can do there, as JSON.
 
-probe.py {"read": [PATH…], "write": [PATH…], "connect": [[HOST, PORT]…]}
+probe.py {"read": [PATH…], "write": [PATH…], "link": [PATH…], "connect": [[HOST, PORT]…]}
 """
 
 import contextlib
@@ -47,6 +47,8 @@ def main() -> None:
         found[f"read {path}"] = _can(partial(_read, path))
     for path in task.get("write", []):
         found[f"write {path}"] = _can(partial(_write, path))
+    for path in task.get("link", []):
+        found[f"link {path}"] = _can(partial(os.symlink, "/etc/passwd", path))
     for host, port in task.get("connect", []):
         found[f"connect {host}:{port}"] = _can(partial(_connect, host, port))
     with contextlib.suppress(OSError):

@@ -111,6 +111,7 @@ def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> N
             "/var/lib/gitopsd-sync/planted",
             "/usr/local/bin/planted",
         ],
+        link=["/var/lib/gitopsd/store/planted", "/tmp/planted"],
         connect=[("127.0.0.1", 22), ("127.0.0.1", 8085), ("192.0.2.1", 80)],
     )
 
@@ -156,6 +157,22 @@ def test_from_inside_a_sync_there_is_no_secret_of_anybody_else(host: Host) -> No
     assert not {what for what, came in found.items() if came == "yes"}
     assert found["capabilities"] == "0" * 16
     wait_for_job(host, "shop", "succeeded")
+
+
+@pytest.mark.parametrize("name", ["gitopsd.sqlite3", "gitopsd.sqlite3-wal", "gitopsd.sqlite3-shm"])
+def test_a_link_that_a_deploy_lays_into_the_store_leads_root_nowhere(host: Host, name: str) -> None:
+    add_repos(host, "blog")
+    assert host.run("gitopsd", "sync", "blog").returncode == 0
+    host.write("/etc/victim", "as it was")
+    folder = "/var/lib/gitopsd/store"
+    lay = f"rm -f {folder}/{name}; ln -s /etc/victim {folder}/{name}"
+    host.run("setpriv", "--reuid=gitopsd-sync", "--regid=gitopsd-sync", "--groups=gitopsd", "sh", "-c", lay)
+
+    for command in ("status", "history"):
+        done = host.run("gitopsd", command, check=False)
+        assert done.returncode != 0
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert host.read("/etc/victim") == "as it was"
 
 
 def test_the_key_of_a_repo_is_used_for_it_and_for_no_other(host: Host) -> None:
