@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Every check there is, on any machine with python3 >= 3.11 and git; brings the rest itself.
 #
-#   scripts/test.sh [--fast] [PYTEST ARGUMENTS…]
+#   scripts/test.sh [--fast] [--no-skips] [PYTEST ARGUMENTS…]
 #
-# --fast leaves out the second pass, against the oldest supported dependencies. A failed check does not stop the others;
-# the exit status is 0 only if all passed. PYTEST ARGUMENTS go to the first pass: scripts/test.sh --fast -x -k lock
+# --fast leaves out the pass against the oldest supported dependencies. With --no-skips a system test that cannot run on
+# this machine has failed. A failed check does not stop the others; the exit status is 0 only if all passed.
+#
+# PYTEST ARGUMENTS go to pytest and to pytest-system, paths to the one that they are meant for:
+#
+#   scripts/test.sh --fast -x -k lock
+#   scripts/test.sh --fast tests/system/test_host.py
+#
+# The system tests boot Debian in a namespace, which takes root. On Debian and Ubuntu root gets the tools for that.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,13 +21,25 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 unset PYTHONHOME PYTHONPATH
 
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+trap clean_up EXIT # also after a SIGTERM
 trap 'exit 130' INT # pytest handles it too and ends as a failure, which alone would start the next check
 
 fast=false
+no_skips=false
 failed=false
+tested=false
 rows=()
 left_out=()
+
+options=()      # for pytest, whatever it runs
+paths=()        # for pytest
+system_paths=() # for pytest-system
+declare -A background=()
+
+clean_up() {
+    stop_children
+    rm -rf "$logs"
+}
 
 # ---------------------------------------------------------------------------------------------------- steps
 
@@ -37,16 +56,65 @@ step() {
     fi
 }
 
-# Runs a check that takes long enough to be watched.
+# Runs tests, which take long enough to be watched. 5 is pytest's word for: none of these was asked for.
 watched_step() {
-    local name=$1 started=$SECONDS
+    local name=$1 started=$SECONDS status=0
     shift
     echo "── $name"
-    if "$@" 2>&1 | tee "$logs/$name"; then
+    "$@" 2>&1 | tee -i "$logs/$name" || status=$? # -i: pytest has something to say after an interrupt
+    if ((status == 5)); then
+        leave_out "$name" "none of its tests was asked for"
+        return
+    fi
+    tested=true
+    if ((status == 0)); then
         record "$name" ok "$started"
     else
         record "$name" FAILED "$started"
     fi
+}
+
+# Runs a check beside others; `join` waits for it, and then it counts like a `step`.
+# In a process group of its own, because otherwise bash lets it ignore the signal that interrupts us.
+start() {
+    local name=$1
+    shift
+    set -m
+    run_in_background "$name" "$SECONDS" "$@" &
+    set +m
+    background[$name]=$!
+}
+
+run_in_background() {
+    local name=$1 started=$2 status=0
+    shift 2
+    ("$@") >"$logs/$name" 2>&1 </dev/null || status=$?
+    echo "$((SECONDS - started))" >"$logs/$name.seconds"
+    return "$status"
+}
+
+join() {
+    local name=$1 result=ok
+    if ! wait "${background[$name]}"; then
+        result=FAILED
+        echo "── $name"
+        cat "$logs/$name"
+    fi
+    unset "background[$name]"
+    record "$name" "$result" "$((SECONDS - $(cat "$logs/$name.seconds" || echo 0)))"
+}
+
+# As if each were interrupted at a terminal: pytest ends what its tests have started. Some lead a process group.
+stop_children() {
+    local pid
+    local -a pids=()
+    read -r -a pids 2>/dev/null <"/proc/$$/task/$$/children" || true
+    for pid in "${pids[@]}"; do
+        kill -INT -- "-$pid" 2>/dev/null || kill -INT "$pid" 2>/dev/null || true
+    done
+    for pid in "${pids[@]}"; do
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+    done
 }
 
 record() {
@@ -101,12 +169,18 @@ find_shellcheck() {
     fi
 }
 
-# The environment comes first in PATH, so that a test which calls `gitopsd` gets this checkout.
+# The environment comes first in PATH, so that a test which calls `gitopsd` gets this checkout. Ends this shell, which
+# is one of its own in a pipeline and in the background: signals then reach pytest.
 run_pytest() {
     local venv=$1 colour=no
     shift
     if [[ -t 1 || -n ${FORCE_COLOR:-} ]]; then colour=yes; fi
-    PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pytest --color="$colour" "$@"
+    PATH="$PWD/$venv/bin:$PATH" exec "$venv/bin/python" -m pytest --color="$colour" "$@"
+}
+
+run_system() {
+    if $no_skips; then set -- --no-skips "$@"; fi
+    run_pytest .venv "$@"
 }
 
 # Everything but the long loops and the tests of a whole system: those say nothing about a library's version.
@@ -116,10 +190,42 @@ run_oldest() {
     run_pytest .venv-oldest -p no:cacheprovider --crash-runs 2 tests/unit tests/integration
 }
 
+# ------------------------------------------------------------------------------------ hosts for system tests
+
+# Without them the system tests are left out, and say so.
+install_tools() {
+    local -a missing=()
+    command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+    command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+    ((${#missing[@]} && EUID == 0)) && command -v apt-get >/dev/null || return 0
+    echo "Installing ${missing[*]} …" >&2
+    install_packages "${missing[@]}" >"$logs/apt" 2>&1 </dev/null || tail -n 5 "$logs/apt" >&2
+}
+
+install_packages() {
+    # A fresh image has no package lists; stale ones may still do.
+    apt-get update || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+can_make_roots() { ((EUID == 0)) && command -v systemd-nspawn mmdebstrap >/dev/null; }
+
+start_making_roots() {
+    if can_make_roots; then start roots .venv/bin/python -m tests.system.roots; fi
+}
+
+# pytest-system tries again and says what is wrong if they could not be made.
+wait_for_roots() {
+    [[ -n ${background[roots]:-} ]] || return 0
+    if kill -0 "${background[roots]}" 2>/dev/null; then echo "Waiting for Debian 12 and 13 …" >&2; fi
+    wait "${background[roots]}" || true
+    unset "background[roots]"
+}
+
 # -------------------------------------------------------------------------------------------------- summary
 
 print_left_out() {
-    if [[ -f $logs/pytest ]]; then skipped_tests; fi
+    skipped_tests
     if ((${#left_out[@]})); then printf '  %s\n' "${left_out[@]}"; fi
 }
 
@@ -129,7 +235,7 @@ skipped_tests() {
     local -A tests=()
     while read -r count reason; do
         tests[$reason]=$((${tests[$reason]:-0} + count))
-    done < <(without_colours "$logs/pytest" | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
+    done < <(cat "$logs"/pytest{,-system} 2>/dev/null | without_colours | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
     for reason in "${!tests[@]}"; do
         count=${tests[$reason]}
         printf '  %d %s: %s\n' "$count" "$( ((count == 1)) && echo test || echo tests)" "$reason"
@@ -160,19 +266,75 @@ check_code() {
     fi
 }
 
-main() {
-    if [[ ${1:-} == --fast ]]; then
-        fast=true
+parse_arguments() {
+    local word before=
+    while [[ ${1:-} == --fast || ${1:-} == --no-skips ]]; do
+        case $1 in
+            --fast) fast=true ;;
+            --no-skips) no_skips=true ;;
+        esac
         shift
+    done
+    for word in "$@"; do
+        if is_path "$before" "$word"; then
+            add_path "$word"
+        else
+            options+=("$word")
+        fi
+        before=$word
+    done
+    if ((${#paths[@]} + ${#system_paths[@]} == 0)); then add_path tests; fi
+}
+
+# Also tests/unit/test_lock.py::test_of_one, but not what belongs to the option before it.
+is_path() {
+    local before=$1 word=$2
+    case $before in
+        -[ckmopWr] | --basetemp | --deselect | --ignore | --junitxml | --rootdir) return 1 ;;
+    esac
+    [[ $word != -* && -e ${word%%::*} ]]
+}
+
+add_path() {
+    case $(realpath --relative-to=. -- "${1%%::*}") in
+        . | tests)
+            paths+=(tests/unit tests/integration)
+            system_paths+=(tests/system)
+            ;;
+        tests/system | tests/system/*) system_paths+=("$1") ;;
+        *) paths+=("$1") ;;
+    esac
+}
+
+# The hosts need one core, the other pass the other.
+run_tests() {
+    if ((${#paths[@]})); then
+        watched_step pytest run_pytest .venv "${options[@]}" "${paths[@]}"
+    else
+        leave_out pytest "only system tests were asked for"
     fi
-    scripts/bootstrap.sh --extra test
-    check_code
-    watched_step pytest run_pytest .venv "$@"
+    $fast || start pytest-oldest run_oldest
+    if ((${#system_paths[@]})); then
+        wait_for_roots
+        watched_step pytest-system run_system "${options[@]}" "${system_paths[@]}"
+    else
+        leave_out pytest-system "only other tests were asked for"
+    fi
     if $fast; then
         leave_out pytest-oldest "asked for by --fast"
     else
-        step pytest-oldest run_oldest
+        join pytest-oldest
     fi
+    $tested || failed=true # a misspelt -k must not look like a success
+}
+
+main() {
+    parse_arguments "$@"
+    if ((${#system_paths[@]})); then install_tools; fi
+    scripts/bootstrap.sh --extra test
+    if ((${#system_paths[@]})); then start_making_roots; fi
+    check_code
+    run_tests
     print_summary
     ! $failed
 }
