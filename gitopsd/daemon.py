@@ -32,6 +32,8 @@ SOCKET_NAME = "webhook"
 _log = logging.getLogger(__name__)
 _TICK_SEC = 1.0
 _SHORTEST_TICK_SEC = 0.1
+_MEND_SEC = 1.0
+_RESCAN_PATIENCE_SEC = 2.0
 _BACKLOG = 1024
 _LAST_PORT = 65535
 
@@ -50,6 +52,9 @@ class Daemon:
         self._lock = contextlib.ExitStack()
         self._lock_problem: str | None = "not tried yet"  # None once it is held
         self._config_problem = "the configuration is not loaded yet"
+        self._is_broken = False
+        self._mend_at = 0.0
+        self._mended: Config | None = None
         self._secret_names: set[str] = set()
         self._runner: Runner | None = None
         self._dispatcher: Dispatcher | None = None
@@ -65,8 +70,11 @@ class Daemon:
         self._busy_at = time.monotonic()
         self._connections_then = 0
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT, or until there is nothing to do; SIGHUP reloads the configuration.
+
+        False if a job came after the last look of a daemon that ends by itself: then another has to be started.
+        """
         with signals.caught(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signal_fd:
             self._load()
             self._web.start()
@@ -80,13 +88,17 @@ class Daemon:
                 if not self._web.is_alive():
                     raise GitopsdError("the HTTP loop has ended by itself; the service has to be started anew")
                 if self._ends_by_itself():
-                    break
+                    self._stop()
+                    # From STOPPING on, whoever queues a job and starts the service has it started again. So look now.
+                    return self._has_nothing_to_do()
                 caught = self._wait(signal_fd)
                 if signal.SIGTERM in caught or signal.SIGINT in caught:
                     break
                 if signal.SIGHUP in caught:
                     self._load()
+                self._mend()
             self._stop()
+            return True
 
     def _load(self) -> None:
         """Put the configuration in force, or leave the one in force as it is if the new one is broken."""
@@ -97,6 +109,7 @@ class Daemon:
         except GitopsdError as error:
             self._tell_broken(error)
             return
+        self._is_broken = False
         if self._serving:
             config = self._keep_place(config, self._serving.config)
         with self._reloading:
@@ -108,7 +121,19 @@ class Daemon:
         self._dispatcher.wake()
         _log.info("configuration %s: repos %s", config.source, ", ".join(self._serving.repos) or "(none)")
 
+    def _mend(self) -> None:
+        """Read what was broken again until it is in order, and so twice: somebody may be just writing it."""
+        if not self._is_broken or time.monotonic() < self._mend_at:
+            return
+        self._mend_at = time.monotonic() + _MEND_SEC
+        before, self._mended = self._mended, None
+        with contextlib.suppress(ConfigError):
+            self._mended = configuration.load(self._config_path)
+            if self._mended == before:
+                self._load()
+
     def _tell_broken(self, error: GitopsdError) -> None:
+        self._is_broken = True
         self._config_problem = f"the configuration is broken: {error}"
         for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
             _log.error("%s", problem, extra=journal.fields(Kind.CONFIG_BROKEN))
@@ -119,7 +144,7 @@ class Daemon:
                 self._serving = replace(self._serving, problem=problem)
             self._note(self._serving.store, [problem])
         else:
-            _log.error("deliveries get 503 until it is mended and reloaded")
+            _log.error("deliveries get 503 until it is mended")
 
     def _hold_lock(self) -> None:
         """Show others that a daemon lives: now, or as soon as a daemon before this one, or the disk, lets it."""
@@ -188,16 +213,22 @@ class Daemon:
         What was known stays known: a checkout that is no repo at the moment (in the middle of a rebase, say) still gets
         its job, and the sync says what is wrong with it.
         """
-        with self._reloading:
+        # A root on a disk that hangs must hang one request, not all of them.
+        if not self._reloading.acquire(timeout=_RESCAN_PATIENCE_SEC):
+            return self._serving.repos if self._serving else {}
+        try:
             if self._serving is None:
                 return {}
             found = find_repos(self._serving.config)
             self._serving = replace(self._serving, repos={**self._serving.repos, **found.repos})
             return self._serving.repos
+        finally:
+            self._reloading.release()
 
     def _status(self) -> str:
-        problem = self._config_problem if self._serving is None else self._dispatcher and self._dispatcher.problem()
-        if problem:
+        if self._is_broken or self._dispatcher is None:
+            return self._config_problem
+        if problem := self._dispatcher.problem():
             return problem
         running = self._runner.running() if self._runner else []
         return f"syncing {', '.join(running)}" if running else "waiting for deliveries"
@@ -206,7 +237,7 @@ class Daemon:
         """Whether nothing was pending, running or connected for so long that the HTTP loop has ended."""
         if self._is_busy():
             self._busy_at = time.monotonic()
-        if self._idle_left_sec() > 0 or not self._web.stop_if_idle():
+        if self._idle_left_sec() > 0 or not self._web.stop_if_idle(self._connections_then):
             return False
         _log.info("nothing to do for a while (idle_exit); the socket stays", extra=journal.fields(Kind.IDLE))
         return True
@@ -220,10 +251,13 @@ class Daemon:
         connections, self._connections_then = self._connections_then, self._web.connections
         if connections != self._web.connections or self._web.has_connections() or self._dispatcher is None:
             return True
+        return self._is_broken or bool(self._dispatcher.problem()) or not self._has_nothing_to_do()
+
+    def _has_nothing_to_do(self) -> bool:
         try:
-            return bool(self._dispatcher.problem()) or not self._dispatcher.is_idle()
+            return self._dispatcher is None or self._dispatcher.is_idle()
         except StoreError:
-            return True
+            return False
 
     def _wait(self, signal_fd: int) -> bytes:
         ready, _, _ = select.select([signal_fd], [], [], min(_TICK_SEC, max(_SHORTEST_TICK_SEC, self._idle_left_sec())))

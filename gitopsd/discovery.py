@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gitopsd import process
+from gitopsd import modes, process
 from gitopsd.config import has_credentials
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
@@ -15,6 +15,7 @@ OPT_IN_FILE = ".gitops"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _GIT_SEC = 10.0
+_HEAD_BYTES = 4096
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold webhook secrets
 
 
@@ -78,6 +79,8 @@ def _read_checkout(path: Path) -> Repo:
     git_dir = path / ".git"
     if not os.path.isdir(git_dir):
         raise GitopsdError("it is not a git checkout of its own (no .git directory)")
+    if not os.path.isfile(git_dir / "config"):
+        raise GitopsdError("its .git/config is not a file")
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(git_dir / "config"), "--get", "remote.origin.url")
     ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
@@ -91,7 +94,7 @@ def _read_checkout(path: Path) -> Repo:
 def _branch(git_dir: Path) -> str:
     """The branch that the checkout is on."""
     try:
-        head = (git_dir / "HEAD").read_text(encoding="utf-8").strip()
+        head = modes.read_file(git_dir / "HEAD", _HEAD_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise GitopsdError("its .git/HEAD cannot be read") from error
     if not head.startswith("ref: refs/heads/"):

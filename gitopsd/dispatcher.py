@@ -18,6 +18,7 @@ _LONGEST_HOLD_OFF_SEC = 60.0
 _TROUBLE_FROM = 3
 """So many syncs of one repo in a row that failed without a record are trouble that a person has to see to."""
 _PRUNE_SEC = 3600.0
+_HANGS_SEC = 1.0
 
 
 class Dispatcher:
@@ -95,6 +96,7 @@ class Dispatcher:
             return
         trouble = []
         for repo in self._wanted():
+            before = time.monotonic()
             try:
                 if not lock.is_free(config.state_dir, repo):
                     continue
@@ -103,6 +105,9 @@ class Dispatcher:
                 self._runner.start(repo, self._ended)
             except GitopsdError as error:  # one repo's trouble is no other's
                 trouble.append(str(error))
+                if time.monotonic() - before > _HANGS_SEC:
+                    break  # whoever hangs would do so for each repo
+            self.moves += 1
         if self._clock() - self._pruned_at > _PRUNE_SEC:
             self._pruned_at = self._clock()
             self._store.prune(config.keep)

@@ -137,7 +137,10 @@ def set_up_log() -> None:
 
 def _stderr_is_the_journal(environment: Mapping[str, str]) -> bool:
     """Source: systemd.exec(5) on JOURNAL_STREAM. It is inherited, so what it says may be of somebody else's stderr."""
-    found = os.fstat(2)
+    try:
+        found = os.fstat(2)
+    except OSError:  # it is closed
+        return False
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 

@@ -1,19 +1,23 @@
 """Hold one repo's lock."""
 
 import fcntl
+import inspect
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from gitopsd import modes
 from gitopsd.errors import BusyError, GitopsdError
 
 DAEMON = ".serve"
 """The lock of the daemon. It begins with a dot, as no repo's name does."""
+
+_TAKES_MODE = "mode" in inspect.signature(FileLock).parameters  # from 3.10 on
 
 
 @contextmanager
@@ -26,9 +30,9 @@ def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[i
     Raises BusyError if it is not free within `patience_sec` seconds, GitopsdError if the directory cannot be used.
     """
     path = _lock_path(state_dir, repo)
-    lock = FileLock(path, timeout=patience_sec)
     try:
         modes.make_directory(path.parent)
+        lock = _file_lock(path, patience_sec)
         lock.acquire(poll_interval=0.02)
     except Timeout as error:
         who = "gitopsd serve" if repo == DAEMON else f"sync of {repo}"
@@ -79,7 +83,16 @@ def held(state_dir: Path, repos: Iterable[str]) -> set[str]:
 
 def _lock_path(state_dir: Path, repo: str) -> Path:
     # Beside the store: whoever shares the records must share the locks.
-    return state_dir / "locks" / f"{repo}.lock"
+    # The daemon's is in a directory apart: who syncs must not be able to take it away.
+    return state_dir / ("daemon" if repo == DAEMON else "locks") / f"{repo}.lock"
+
+
+def _file_lock(path: Path, patience_sec: float) -> BaseFileLock:
+    # Made here, as a filelock before 3.20.3 follows a link, and empties the file that it leads to.
+    os.close(modes.open_file(path, os.O_RDWR))
+    # And told the mode, as one before 4.0 sets its own with each attempt, also of a lock that it does not get.
+    mode: dict[str, Any] = {"mode": modes.mode_of_file(path.parent)} if _TAKES_MODE else {}
+    return FileLock(path, timeout=patience_sec, **mode)
 
 
 def _descriptor(path: Path) -> int:

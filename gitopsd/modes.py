@@ -1,5 +1,6 @@
 """Rights in the state directory: what is made there is shared as the directory around it is."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -37,10 +38,29 @@ def open_file(path: Path, flags: int) -> int:
     return fd
 
 
+def read_file(path: Path, limit: int = -1, offset: int = 0) -> bytes:
+    """At most `limit` bytes from `offset` on of a file that somebody else may have written.
+
+    Follows no link, waits for no pipe. Raises OSError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    with os.fdopen(fd, "rb") as file:
+        file.seek(offset)
+        return file.read(limit)
+
+
 def share(fd: int, directory: Path) -> None:
     """Give an open file of ours the rights of `directory`, where it lies. Raises OSError."""
-    mode = stat.S_IMODE(directory.stat().st_mode)
-    wanted = mode & 0o666 if mode & stat.S_ISGID else mode & _PRIVATE_FILE
+    wanted = mode_of_file(directory)
     found = os.fstat(fd)
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != wanted:
         os.fchmod(fd, wanted)
+
+
+def mode_of_file(directory: Path) -> int:
+    """The rights of a file that is made in `directory`. Raises OSError."""
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    return mode & 0o666 if mode & stat.S_ISGID else mode & _PRIVATE_FILE

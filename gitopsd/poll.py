@@ -3,7 +3,7 @@
 import logging
 import os
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,15 +30,22 @@ class Tip:
     problem: str = ""
 
 
-def ask(repos: Iterable[Repo], secrets: Collection[str]) -> list[Tip]:
-    """The tips of `repos`, asked side by side. `secrets`: names of what git must not find in its environment."""
+def ask(
+    repos: Iterable[Repo],
+    secrets: Collection[str],
+    run_as: Callable[[Repo, Sequence[str]], Sequence[str]] = lambda _repo, argv: argv,
+) -> list[Tip]:
+    """The tips of `repos`, asked side by side. `secrets`: names of what git must not find in its environment.
+
+    `run_as` makes of git's argv one that runs it as somebody else.
+    """
     environment = systemd.child_environment(os.environ, frozenset(secrets)) | {
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
     }
     environment.pop("CREDENTIALS_DIRECTORY", None)
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return list(pool.map(lambda repo: _tip(repo, environment), repos))
+        return list(pool.map(lambda repo: _tip(repo, environment, run_as), repos))
 
 
 def enqueue_moved(store: Store, tips: Iterable[Tip]) -> list[str]:
@@ -63,9 +70,9 @@ def _has_moved(store: Store, tip: Tip) -> bool:
     return last_job is None or tip.revision != (last_job.new_revision or last_job.revision)
 
 
-def _tip(repo: Repo, environment: Mapping[str, str]) -> Tip:
-    argv = ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}")
+def _tip(repo: Repo, environment: Mapping[str, str], run_as: Callable[[Repo, Sequence[str]], Sequence[str]]) -> Tip:
     try:
+        argv = run_as(repo, ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}"))
         ended, text = process.output_of(argv, environment=_with_ssh(repo, environment), timeout_sec=_REMOTE_SEC)
     except GitopsdError as error:
         return Tip(repo=repo, problem=str(error))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gitopsd import process, systemd
+from gitopsd import modes, process, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Outcome, Phase, Repo
 
@@ -15,6 +15,7 @@ EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
 _REASON_LENGTH = 500
+_REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
 
 
@@ -86,7 +87,7 @@ def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) 
 def read_report(output_path: Path) -> Report:
     """What is in the engine's output file; an empty Report if there is none. Lines that are cut off are left out."""
     try:
-        lines = output_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        lines = modes.read_file(output_path, _REPORT_BYTES).decode("utf-8", "replace").split("\n")[:-1]
     except OSError:
         return Report()
     values: dict[str, str] = {}

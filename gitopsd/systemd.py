@@ -79,12 +79,13 @@ def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, st
     Returns it, or None and one line on why there is none. A line end at its end does not count; an empty one is none.
     """
     variable = variable_of(name)
+    remedy = f"put it into {SECRETS_DIRECTORY / name} and restart gitopsd, or export {variable}=…"
     places = credential_paths(name, environment)
     for path in places:
         try:
             if value := path.read_bytes().rstrip(b"\r\n"):
                 return Secret(name, value), ""
-            return None, f"secret '{name}' is empty (credential {path})"
+            return None, f"secret '{name}' is empty (credential {path}); {remedy}"
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -93,7 +94,6 @@ def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, st
         return Secret(name, value), ""
     state = "empty" if variable in environment else "missing"
     looked_for = " and ".join([*(f"credential {path}" for path in places[:1]), f"environment variable {variable}"])
-    remedy = f"put it into {SECRETS_DIRECTORY / name} and restart gitopsd, or export {variable}=…"
     return None, f"secret '{name}' is {state} (looked for {looked_for}); {remedy}"
 
 

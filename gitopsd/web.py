@@ -66,6 +66,7 @@ class WebServer:
         self._draining = threading.Event()
         self._asked_to_leave = threading.Event()
         self._answered = threading.Event()
+        self._known_connections = 0
         self.moves = 0
         """How often the loop has gone round: what hangs does not move."""
         self.connections = 0
@@ -85,11 +86,13 @@ class WebServer:
         """Whether the loop runs."""
         return self._thread.is_alive()
 
-    def stop_if_idle(self) -> bool:
+    def stop_if_idle(self, connections: int) -> bool:
         """End the loop if nobody is connected in this moment. Who connects from now on waits in the socket's queue.
 
+        Nor if anybody has been since there were so many `connections`: what he came for, the caller does not know of.
         Whether it has ended. On the loop's own thread nothing can be accepted between the look and the end.
         """
+        self._known_connections = connections
         self._answered.clear()
         self._asked_to_leave.set()
         for listener in list(self._map.values()):
@@ -118,7 +121,7 @@ class WebServer:
             self.moves += 1
             if self._asked_to_leave.is_set():
                 self._asked_to_leave.clear()
-                if not self.has_connections():
+                if self.connections == self._known_connections and not self.has_connections():
                     return
                 self._answered.set()
             if not self._draining.is_set():

@@ -11,7 +11,8 @@ url=${GITOPSD_URL-} ref=${GITOPSD_REF-} path=${GITOPSD_PATH-} strategy=${GITOPSD
 output=${GITOPSD_OUTPUT-} force=${GITOPSD_FORCE-} opt_in=${GITOPSD_OPT_IN-} lock_fd=${GITOPSD_LOCK_FD-}
 repo="" deploy_command=() git_dir="" common_dir="" refs=refs/gitopsd
 at_start="" head="" deployed="" old="" tip="" messages=""
-printf -v git_here 'git -C %q' "$path" # for commands that a person may copy
+printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
+[[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 
 say() { printf '%s\n' "$*"; }
 
@@ -19,7 +20,7 @@ say() { printf '%s\n' "$*"; }
 # also where ssh repeats it without the scheme.
 mask() {
     LC_ALL=C sed -u -E -e 's,((https?|ftps?)://)[^[:space:]]*@,\1***@,g' \
-        -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]/]*@,\1\2:***@,g'
+        -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]/]*@,\1\2:***@,g' -e 's,\r$,,'
 }
 
 emit() { [[ -z $output ]] || { printf '%s=%s\n' "$1" "$2" >>"$output"; } 2>/dev/null; }
@@ -308,7 +309,8 @@ start_checkout() {
     ((${#tip_there} == 40)) || format=sha256
     say "fetch: starting a checkout in $path"
     { mkdir -p -- "$path/.git" && touch -- "$path/.git/gitopsd-start" && cd -- "$path"; } ||
-        fail $TRY_AGAIN "cannot create $path as $(id -un); create it, or let the sync write there (ReadWritePaths=)"
+        fail $TRY_AGAIN "cannot create $path as $(id -un); run: install -d -o $(id -un) $path, and see that its unit \
+may write there (gitopsd check)"
     git_dir=$path/.git common_dir=$path/.git
     remove_stale_locks
     { git init --quiet --initial-branch="$ref" --object-format=$format &&

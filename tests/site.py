@@ -136,6 +136,18 @@ class Site:
         self._daemon = None
         return code
 
+    def has_ended(self) -> bool:
+        """Whether the daemon, which nobody told to end, has ended."""
+        assert self._daemon is not None
+        return self._daemon.poll() is not None
+
+    def wait_for_end(self) -> int:
+        """Wait until the daemon ends by itself; its exit code."""
+        assert self._daemon is not None
+        code = self._daemon.wait(WAIT_SEC)
+        self._daemon = None
+        return code
+
     def signal(self, number: signal.Signals) -> None:
         assert self._daemon is not None
         self._daemon.send_signal(number)
@@ -145,6 +157,11 @@ class Site:
         return (self.root / "daemon.log").read_text()
 
     # Requests
+
+    def connect(self) -> socket.socket:
+        """A connection to the socket, whether or not a daemon is there."""
+        assert self._listener is not None
+        return socket.create_connection(self._listener.getsockname(), timeout=WAIT_SEC)
 
     def request(
         self,

@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _complain(*lines: str, code: int) -> int:
     for line in lines:
-        print(f"gitopsd: {line}", file=sys.stderr)
+        # Some of it may be a stranger's, and must not steer the terminal.
+        plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+        print(f"gitopsd: {plain}", file=sys.stderr)
     return code
 
 

@@ -15,9 +15,10 @@ from gitopsd import config as configuration
 from gitopsd import poll, runner, systemd
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
-from gitopsd.cli.places import problem_for_unit
+from gitopsd.cli.places import as_unit, problem_for_unit
+from gitopsd.cli.problems import of_credential
 from gitopsd.discovery import find_repos
-from gitopsd.errors import ConfigError, StoreError
+from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.model import Config, Repo
 from gitopsd.store import Store, path_in
 
@@ -55,39 +56,32 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
     found = find_repos(config)
     findings = [Finding(f"configuration {config.source}: repos {', '.join(found.repos) or '(none)'}")]
     findings += [Finding("roots", problem.removeprefix("roots: ")) for problem in found.problems.values()]
-    findings += _secrets(config)
+    try:
+        units = runner.uses_units(config)
+    except GitopsdError as error:
+        units = False
+        findings.append(Finding("runner", str(error).removeprefix("runner: ")))
+    findings += _secrets(config, in_unit=units)
+    if units and os.geteuid() != 0:
+        return [
+            *findings,
+            Finding("places and remotes", "only root can look at them as syncs do; run: sudo gitopsd check"),
+        ]
     findings += _places(config)
-    units = runner.uses_units(config)
     findings += [_path(repo, in_unit=units) for repo in found.repos.values()]
     if not offline:
-        findings += _remotes(config, found.repos.values())
+        findings += _remotes(config, found.repos.values(), in_unit=units)
     return findings
 
 
-def _secrets(config: Config) -> Iterator[Finding]:
-    units = runner.uses_units(config)
+def _secrets(config: Config, *, in_unit: bool) -> Iterator[Finding]:
     for receiver in config.receivers.values():
         for name in receiver.secrets:
             _, problem = systemd.secret(name, os.environ)
-            if problem and units:
-                problem = _problem_of_credential(name)
+            if problem and in_unit:
+                problem = of_credential(name)
             subject = f"receiver '{receiver.name}'"
             yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'")
-
-
-def _problem_of_credential(name: str) -> str:
-    """What is wrong with a secret that gitopsd.service loads; "" if nothing is."""
-    path = systemd.SECRETS_DIRECTORY / name
-    try:
-        if path.read_bytes().strip():
-            return ""
-        return f"secret '{name}' is empty ({path})"
-    except PermissionError:
-        return f"secret '{name}' cannot be looked at by this user ({path}); run this as root"
-    except OSError as error:
-        if name in runner.credentials_of_daemon():
-            return ""
-        return f"secret '{name}' cannot be read ({path}: {error.strerror}); write it there, for root alone"
 
 
 def _places(config: Config) -> Iterator[Finding]:
@@ -129,9 +123,20 @@ def _writable(subject: str, path: Path) -> Finding:
     )
 
 
-def _remotes(config: Config, repos: Iterable[Repo]) -> list[Finding]:
+def _remotes(config: Config, repos: Iterable[Repo], *, in_unit: bool) -> list[Finding]:
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    tips = poll.ask(repos, secrets, as_unit) if in_unit else poll.ask(repos, secrets)
     return [
-        Finding(f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}", tip.problem or None)
-        for tip in poll.ask(repos, secrets)
+        Finding(f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}", _with_remedy(tip, in_unit=in_unit) or None)
+        for tip in tips
     ]
+
+
+def _with_remedy(tip: poll.Tip, *, in_unit: bool) -> str:
+    """The problem of a remote, with what mends those that every newcomer meets."""
+    key = systemd.KEYS_DIRECTORY / tip.repo.name
+    if "Host key verification failed" in tip.problem:
+        return f"{tip.problem} run: ssh-keyscan HOST >> /etc/ssh/ssh_known_hosts, and compare the fingerprint"
+    if "Permission denied" in tip.problem and in_unit and not key.exists():
+        return f"{tip.problem} there is no key for it: {key} (root, 0600)"
+    return tip.problem

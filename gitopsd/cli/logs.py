@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gitopsd import config as configuration
-from gitopsd import joblog, process
+from gitopsd import joblog, modes, process, runner
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repo
@@ -32,9 +32,7 @@ class Tail:
     def read(self) -> bytes:
         """What is new since the last call; nothing while there is no file. Raises GitopsdError for any other."""
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                chunk = file.read()
+            chunk = modes.read_file(self._path, offset=self._offset)
         except FileNotFoundError:
             return b""
         except OSError as error:
@@ -50,7 +48,7 @@ def logs(config_path: Path, target: str, *, follow: bool) -> int:
     job = _find_job(config, store, target)
     path = joblog.log_path(config.state_dir, job.repo, job.id)
     if not path.exists() and job.finished_at is not None:
-        return _from_journal(job)
+        return _from_journal(config, job)
     tail = Tail(path)
     while True:
         # Ended first, then read: what was written in between is read too.
@@ -76,11 +74,13 @@ def _find_job(config: Config, store: Store, target: str) -> Job:
     raise GitopsdError(f"no job of {target} has run yet; gitopsd sync {target}")
 
 
-def _from_journal(job: Job) -> int:
+def _from_journal(config: Config, job: Job) -> int:
     """What the journal has of a job whose log is gone."""
     if not shutil.which("journalctl"):
         raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and there is no journal here")
-    matches = (f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}")
+    matches = [f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}"]
+    if runner.uses_units(config):  # anybody can write such fields, but not as that unit
+        matches.append(f"_SYSTEMD_UNIT={runner.unit_of(job.repo)}")
     argv = ("journalctl", "--no-pager", "--quiet", "--all", "--output=json", *matches)
     _, text = process.output_of(argv, environment={"PATH": "/usr/bin:/bin"}, timeout_sec=_JOURNAL_SEC)
     entries = [json.loads(line) for line in text.splitlines() if line.startswith("{")]

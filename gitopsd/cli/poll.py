@@ -1,5 +1,6 @@
 """`gitopsd poll` and `gitopsd catchall`: find what no webhook told of. What timers start."""
 
+import os
 import time
 from pathlib import Path
 
@@ -9,35 +10,32 @@ from gitopsd import poll as remotes
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import find_repos
+from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Trigger
 from gitopsd.store import POLL_NOTE, Store, path_in
 
 
 def poll(config_path: Path, *, as_json: bool) -> int:
     """Ask every remote, queue a sync where the tip has moved, and see that what is due is dispatched."""
-    journal.set_up_log()
-    config = configuration.load(config_path)
-    store = Store(path_in(config.state_dir), time.time)
+    config, store = _open(config_path)
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
     tips = remotes.ask(find_repos(config).repos.values(), secrets)
     moved = remotes.enqueue_moved(store, tips)
     problems = {tip.repo.name: tip.problem for tip in tips if tip.problem}
-    store.write_note(POLL_NOTE, problems)
+    store.write_note(POLL_NOTE, {"at": time.time(), "problems": problems})
     _see_to_dispatch(config, store)
     if as_json:
         terminal.print_json({"asked": [tip.repo.name for tip in tips], "moved": moved, "problems": problems})
     else:
-        print(f"asked {len(tips)} remotes; moved: {', '.join(moved) or 'none'}")
+        print(f"remotes asked: {len(tips)}; moved: {', '.join(moved) or 'none'}")
         for name, problem in problems.items():
-            print(f"{name}: {problem}")
+            print(terminal.plain(f"{name}: {problem}").plain)
     return EXIT_BUSY if problems else EXIT_DONE
 
 
 def catchall(config_path: Path, *, as_json: bool) -> int:
     """Queue a sync of every repo, and see that they are dispatched."""
-    journal.set_up_log()
-    config = configuration.load(config_path)
-    store = Store(path_in(config.state_dir), time.time)
+    config, store = _open(config_path)
     jobs = [store.enqueue(name, Trigger.TIMER) for name in find_repos(config).repos]
     _see_to_dispatch(config, store)
     if as_json:
@@ -45,6 +43,20 @@ def catchall(config_path: Path, *, as_json: bool) -> int:
     else:
         print(f"queued: {', '.join(f'job {job.id} of {job.repo}' for job in jobs) or 'nothing, no repo is configured'}")
     return EXIT_DONE
+
+
+def _open(config_path: Path) -> tuple[Config, Store]:
+    journal.set_up_log()
+    config = configuration.load(config_path)
+    # Who only may look would ask the remotes with keys of his own, and tell everybody that he could not.
+    if runner.uses_units(config) and os.geteuid() != 0 and not _is_user_of_syncs(config.state_dir / "locks"):
+        raise GitopsdError("only root and the user of the syncs may do this; run it with sudo")
+    return config, Store(path_in(config.state_dir), time.time)
+
+
+def _is_user_of_syncs(locks: Path) -> bool:
+    """By the group, as their sandbox may be one in which nothing can be written there."""
+    return locks.stat().st_gid in (os.getegid(), *os.getgroups())
 
 
 def _see_to_dispatch(config: Config, store: Store) -> None:

@@ -1,5 +1,6 @@
 """`gitopsd serve` and `gitopsd run`: what units start."""
 
+import contextlib
 import logging
 import signal
 import sys
@@ -7,10 +8,11 @@ import time
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import journal, signals, sync
-from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
+from gitopsd import journal, runner, signals, sync
+from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
+from gitopsd.model import Config, JobState
 from gitopsd.store import Store, path_in
 
 _log = logging.getLogger(__name__)
@@ -33,13 +35,13 @@ def serve(config_path: Path, address: str | None) -> int:
         _log.error("no socket was handed over; give --listen HOST:PORT, or start this by a systemd socket unit")
         return EXIT_USAGE
     try:
-        daemon.Daemon(config_path, sockets, may_idle=opened is None).run()
+        is_done = daemon.Daemon(config_path, sockets, may_idle=opened is None).run()
     finally:
         for each in sockets:
             each.close()
         if opened and opened.startswith("unix:"):
             Path(opened.removeprefix("unix:")).unlink(missing_ok=True)
-    return EXIT_DONE
+    return EXIT_DONE if is_done else EXIT_BUSY
 
 
 def run(config_path: Path, repo: str) -> int:
@@ -52,4 +54,12 @@ def run(config_path: Path, repo: str) -> int:
         config = configuration.load(config_path)
         store = Store(path_in(config.state_dir), time.time)
         sync.run(config, repo, store, lambda name: find_repo(config, name), stop_fd)
+    _see_to_retry(config, store, repo)
     return EXIT_DONE
+
+
+def _see_to_retry(config: Config, store: Store, repo: str) -> None:
+    """A job that is to be tried again later needs a daemon that knows when; an idle one has gone."""
+    if store.unfinished(repo, JobState.PENDING) and runner.uses_units(config):
+        with contextlib.suppress(GitopsdError):  # another User= may not start it; then the next poll sees to the job
+            runner.start_daemon()

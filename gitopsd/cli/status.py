@@ -9,8 +9,9 @@ from gitopsd import config as configuration
 from gitopsd import joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
-from gitopsd.cli.problems import of_daemon, of_units, states_of_units
+from gitopsd.cli.problems import of_daemon, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
+from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Repo
 from gitopsd.runner import UnitState, unit_of
 from gitopsd.store import Store, path_in
@@ -41,9 +42,22 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     store = Store(path_in(config.state_dir), time.time)
     found = find_repos(config)
     repos = [find_repo(config, name)] if name else list(found.repos.values())
-    units = states_of_units(config, [repo.name for repo in repos])
+    units: dict[str, UnitState] = {}
+    trouble = []
+    try:
+        units = states_of_units(config, [repo.name for repo in repos])
+    except GitopsdError as error:  # the records are to be seen all the same
+        trouble = [str(error)]
     standings = [standing_of(config, store, repo, units.get(repo.name)) for repo in repos]
-    problems = list(dict.fromkeys([*of_daemon(config, store), *of_units(units), *found.problems.values()]))
+    waiting = of_waiting(
+        [standing.pending for standing in standings if standing.pending],
+        [standing.repo.name for standing in standings if standing.running],
+    )
+    problems = list(
+        dict.fromkeys(
+            [*trouble, *of_daemon(config, store, found.repos), *of_units(units), *waiting, *found.problems.values()]
+        )
+    )
     if as_json:
         terminal.print_json({"repos": [_json(standing) for standing in standings], "problems": problems})
         return EXIT_DONE

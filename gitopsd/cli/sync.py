@@ -1,5 +1,6 @@
 """`gitopsd sync`: enqueue like a push, start the same sync, follow it, and end with its outcome."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     except GitopsdError as error:
         print(f"gitopsd sync: {error}", file=sys.stderr)
         return exits.EXIT_USAGE
+    if runner.uses_units(config) and os.geteuid() != 0:  # before anything is queued, which others would then run
+        raise GitopsdError(f"only root may start syncs; run: sudo gitopsd sync {' '.join(names) or '--all'}")
     store = Store(path_in(config.state_dir), time.time)
     starter = _runner(config)
     jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
@@ -97,8 +100,11 @@ def _follow(config: Config, store: Store, starter: Runner, followed: Sequence["_
             under_way = {*starter.running(), *_under_way(config, store)} - {name}
             if name in starter.running() or not each.is_due() or not rested or len(under_way) >= config.max_parallel:
                 continue
-            if lock.is_free(config.state_dir, name):
-                starter.start(name, on_end)
+            try:
+                if lock.is_free(config.state_dir, name):
+                    starter.start(name, on_end)
+            except GitopsdError as error:
+                each.give_up(str(error))
         time.sleep(_POLL_SEC)
 
 

@@ -13,7 +13,7 @@ from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon
 from gitopsd.discovery import find_repo
-from gitopsd.model import Decision, Delivery, Job
+from gitopsd.model import Decision, Delivery, Job, JobState
 from gitopsd.store import Store, path_in
 
 _LOOK_BACK = 1000
@@ -31,7 +31,7 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     if latest and latest.id in [job.id for job in jobs]:
         latest = None
     astray = _astray(store, delivery)
-    problems = of_daemon(config, store)
+    problems = of_daemon(config, store, [name])
     if as_json:
         terminal.print_json(
             {
@@ -79,7 +79,8 @@ def _chain(store: Store, job: Job | None) -> list[Job]:
     jobs = []
     while job:
         jobs.append(job)
-        job = store.successor(job)
+        successor = store.successor(job)
+        job = successor if successor and successor.id > job.id else None
     return jobs
 
 
@@ -110,6 +111,8 @@ def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Ite
 
 def _verdict(job: Job) -> str:
     moved = f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}; " if job.new_revision else ""
+    if job.state is JobState.PENDING:
+        return "is due" if job.due_at <= time.time() else f"waits until {terminal.clock_time(job.due_at)[:8]}"
     return f"{moved}{job.reason or 'has not ended yet'}"
 
 

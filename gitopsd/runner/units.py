@@ -1,5 +1,6 @@
 """A sync in a unit of its own, gitopsd-sync@REPO.service: started and watched over D-Bus."""
 
+import errno
 import importlib.util
 import logging
 import os
@@ -27,9 +28,11 @@ _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
 _SERVICE = b"org.freedesktop.systemd1.Service"
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _WATCH_SEC = 0.2
 _DENIED = (1, 13)
 _EXIT_FAILED = 1
+_LONGEST_UNIT = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,12 @@ class UnitState:
 
 
 def unit_of(repo: str) -> str:
-    """The unit that syncs `repo`, its name escaped as systemd-escape(1) does."""
+    """The unit that syncs `repo`, its name escaped as systemd-escape(1) does. Raises GitopsdError if it is too long."""
     escaped = re.sub(r"[^A-Za-z0-9:_.]", lambda found: f"\\x{ord(found[0]):02x}", repo)
-    return _TEMPLATE.replace("@", f"@{escaped}")
+    unit = _TEMPLATE.replace("@", f"@{escaped}")
+    if len(unit) > _LONGEST_UNIT:
+        raise GitopsdError(f"the name '{repo}' is too long for a unit: each dash counts as four letters")
+    return unit
 
 
 def reason_against() -> str:
@@ -65,16 +71,23 @@ def reason_against() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """As whom a unit runs ("" is root), and what its sandbox lets it write and see."""
+    """As whom a unit runs ("" is root), what it may write and see, and where its ssh key is loaded from."""
 
     user: str
     read_only: bool
     writable: tuple[Path, ...]
     hides_homes: bool
+    key: Path | None
 
     def lets_write(self, path: Path) -> bool:
         """Whether the sandbox does; owners and modes are another question."""
-        return not self.read_only or any(path == each or each in path.parents for each in self.writable)
+        if not self.read_only or any(path.is_relative_to(home) for home in _HOMES):
+            return True  # of homes it is ProtectHome= that decides, also beside ProtectSystem=strict
+        return any(path.is_relative_to(each) for each in self.writable)
+
+    def hides(self, path: Path) -> bool:
+        """Whether the sandbox hides what is at `path`."""
+        return self.hides_homes and any(path.is_relative_to(home) for home in _HOMES)
 
 
 class UnitRunner:
@@ -94,7 +107,7 @@ class UnitRunner:
         _start(self._bus, unit_of(repo))
         with self._guard:
             self._on_end[repo] = on_end
-            if self._watcher is None:
+            if self._watcher is None or not self._watcher.is_alive():
                 self._watcher = threading.Thread(target=self._watch, name="units", daemon=True)
                 self._watcher.start()
 
@@ -143,8 +156,14 @@ class UnitRunner:
 
 
 def start_daemon() -> None:
-    """Start the daemon, so that it looks at the records; one that runs looks by itself. Raises GitopsdError."""
-    _start(_Bus(), DAEMON_UNIT)
+    """Start the daemon, so that it looks at the records; one that runs looks by itself.
+
+    Raises GitopsdError, also where its socket is switched off: that was somebody's wish, and a start would undo it.
+    """
+    bus = _Bus()
+    if _states(bus, [SOCKET_UNIT])[SOCKET_UNIT].active != "active":
+        raise GitopsdError(f"{SOCKET_UNIT} is switched off, and so no daemon is started for what is queued")
+    _start(bus, DAEMON_UNIT)
 
 
 def unit_states(units: Iterable[str]) -> dict[str, UnitState]:
@@ -162,12 +181,14 @@ def credentials_of_daemon() -> set[str]:
 def rights_of(unit: str) -> Rights:
     """As whom, and with what sandbox, a service runs. Raises GitopsdError."""
     bus = _Bus()
+    loaded = bus.property_of(unit, b"LoadCredential", b"a(ss)")
     writable = [path.decode().lstrip("+-") for path in bus.property_of(unit, b"ReadWritePaths", b"as")]
     return Rights(
         user=bus.property_of(unit, b"User", b"s").decode(),
         read_only=bus.property_of(unit, b"ProtectSystem", b"s") == b"strict",
         writable=tuple(Path(path) for path in writable),
         hides_homes=bus.property_of(unit, b"ProtectHome", b"s") != b"no",
+        key=next((Path(path.decode()) for name, path in loaded if name == b"ssh-key"), None),
     )
 
 
@@ -175,7 +196,8 @@ def _start(bus: "_Bus", unit: str) -> None:
     try:
         bus.call(b"StartUnit", b"ss", unit.encode(), b"replace")
     except _DeniedError as error:
-        raise GitopsdError(f"{unit} cannot be started by {_user()}: run this as root (sudo)") from error
+        remedy = "run this as root (sudo); for the daemon itself polkit has to run, with the rules of gitopsd"
+        raise GitopsdError(f"{unit} cannot be started by {_user()}: {remedy}") from error
 
 
 def _states(bus: "_Bus", units: Iterable[str]) -> dict[str, UnitState]:
@@ -222,7 +244,9 @@ class _Bus:
             number = abs(error.errno)
             if number in _DENIED:
                 raise _DeniedError(f"systemd: {what.decode()} was denied to {_user()}") from error
-            if not fresh:
+            if (
+                not fresh and number != errno.ETIMEDOUT
+            ):  # the connection may be an old one; who hangs is not asked twice
                 return self._ask(what, question)
             why = error.err_message.decode() if isinstance(error.err_message, bytes) else error.err_message
             raise GitopsdError(f"systemd: {what.decode()} failed: {why or os.strerror(number)}") from error

@@ -19,7 +19,7 @@ STATUS_NOTE = "daemon"
 """The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
 
 POLL_NOTE = "poll"
-"""What the last poll could not ask: {repo: why}."""
+"""What the last poll could not ask: {at, problems: {repo: why}}."""
 
 REFUSED_NOTE = "refused by "
 """Followed by a receiver's name: when and why it refused a delivery, as {at, reason}; null once one was in order."""

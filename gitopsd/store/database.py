@@ -120,7 +120,8 @@ class Database:
             self._disconnect()
             raise StoreError(f"store {self._path}: {error}; {_hint(error)}") from error
         except OSError as error:
-            raise StoreError(f"store {self._path}: {error.strerror}; {_WRITABLE}") from error
+            hint = _PERMITTED if isinstance(error, PermissionError) else _WRITABLE
+            raise StoreError(f"store {self._path}: {error.strerror}; {hint}") from error
         except (UnicodeError, OverflowError) as error:
             raise StoreError(f"store {self._path}: {error}") from error
 
@@ -167,12 +168,18 @@ class _NewerError(sqlite3.DatabaseError):
     """The file has tables that this program does not know."""
 
 
+class _ForeignError(sqlite3.DatabaseError):
+    """Somebody else has written into the file, and what it would do is not ours."""
+
+
 def _prepare(connection: Connection) -> None:
     connection.row_factory = Row
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # one user may have written the file, and another opens it
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+        raise _ForeignError("it has triggers or views, which gitopsd never makes")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(_MIGRATIONS):
         raise _NewerError(f"written by a newer gitopsd (version {version})")
@@ -200,12 +207,15 @@ def _switch_to_wal(connection: Connection) -> None:
             time.sleep(0.01)
 
 
+_PERMITTED = "run this as root (sudo), or as a member of the group of that directory"
 _WRITABLE = "see that its directory is there and writable"
 
 
 def _hint(error: sqlite3.Error) -> str:
     if isinstance(error, _NewerError):
         return "install that gitopsd again, or move the file away and a new one is made"
+    if isinstance(error, _ForeignError):
+        return "find out who did that; move the file away and a new one is made"
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
         return "make room on that disk"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gitopsd.runner import units
 from tests.site import WAIT_SEC, Site, wait_for
 
 
@@ -227,3 +228,45 @@ def test_a_last_line_without_an_end_is_shown_too(site: Site) -> None:
     site.add_repo("blog", deploy='printf "no line end"')
 
     assert "no line end" in site.run("sync", "blog").stdout.splitlines()
+
+
+@pytest.fixture
+def wants_units(site: Site) -> Site:
+    """A site whose syncs are to be units, on a host that has none."""
+    if not units.reason_against():
+        pytest.skip("units can be had here")
+    site.add_repo("blog")
+    site.settings["runner"] = "systemd"
+    site.write_config()
+    return site
+
+
+@pytest.mark.parametrize("words", [("sync", "blog"), ("check", "--offline"), ("poll",), ("catchall",)], ids=" ".join)
+def test_who_wants_units_where_there_are_none_is_told_why_once(wants_units: Site, words: tuple[str, ...]) -> None:
+    done = wants_units.run(*words)
+
+    assert done.returncode == (78 if words[0] == "check" else 1)
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "runner: systemd: " in line]
+    assert len(told) == 1
+    assert "fault" not in done.stderr
+
+
+def test_a_daemon_that_is_to_use_units_where_there_are_none_says_why_and_takes_nothing(wants_units: Site) -> None:
+    wants_units.start()
+
+    ready, answer = wants_units.get("/readyz"), wants_units.deliver("blog", "1" * 40)
+
+    assert (ready.status, answer.status) == (503, 503)
+    assert "runner: systemd: " in ready.payload["error"]
+    wants_units.settings["runner"] = "local"
+    wants_units.write_config()
+    wants_units.signal(signal.SIGHUP)
+    wait_for(lambda: wants_units.get("/readyz").status == 200, "the mended configuration")
+
+
+def test_what_is_recorded_can_be_read_where_units_are_wanted_and_there_are_none(wants_units: Site) -> None:
+    for words in (("status",), ("status", "blog"), ("history",), ("why", "blog")):
+        done = wants_units.run(*words)
+        assert done.returncode == 0, (words, done.stderr)
+    (problem,) = wants_units.json("status")["problems"]
+    assert problem.startswith("runner: systemd: ")

@@ -717,6 +717,84 @@ def test_ssh_asks_nobody_unless_the_operator_chose_another_ssh(checkout: Site) -
     assert "ssh -4 " in run.stderr
 
 
+PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+@pytest.fixture
+def over_ssh(checkout: Site) -> Site:
+    """A checkout whose remote is reached by ssh; a stand-in for that says what it was started with, word by word."""
+    ssh = checkout.directory / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\nprintf \'[%s]\' "ssh" "$@" >&2\nexit 255\n')
+    ssh.chmod(0o755)
+    url = "git@host.example:me/blog"
+    checkout.git("remote", "set-url", "origin", url)
+    credentials = checkout.directory / "the unit's own"
+    credentials.mkdir()
+    checkout.environment |= {
+        "PATH": f"{ssh.parent}:{os.environ['PATH']}",
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        "GITOPSD_URL": url,
+    }
+    return checkout
+
+
+@pytest.fixture
+def key(over_ssh: Site) -> Path:
+    return Path(over_ssh.environment["CREDENTIALS_DIRECTORY"]) / "ssh-key"
+
+
+def test_the_key_that_systemd_has_loaded_is_the_one_that_ssh_uses(over_ssh: Site, key: Path) -> None:
+    key.write_text(PRIVATE_KEY)
+    run = over_ssh.sync()
+    assert run.code == TRY_AGAIN
+    assert f"[ssh][-o][BatchMode=yes][-o][IdentitiesOnly=yes][-i][{key}]" in run.stderr
+
+
+@pytest.mark.parametrize("stand_in", ["none", "", "not a key -----BEGIN", None, "a directory"])
+def test_what_is_no_key_is_not_given_to_ssh(over_ssh: Site, key: Path, stand_in: str | None) -> None:
+    if stand_in == "a directory":
+        key.mkdir()
+    elif stand_in is not None:
+        key.write_text(stand_in)
+    run = over_ssh.sync()
+    assert run.code == TRY_AGAIN
+    assert "[ssh][-o][BatchMode=yes]" in run.stderr
+    assert "IdentitiesOnly" not in run.everything
+    assert "[-i]" not in run.everything
+
+
+def test_without_credentials_from_systemd_ssh_uses_its_own_keys(over_ssh: Site) -> None:
+    run = over_ssh.sync(CREDENTIALS_DIRECTORY=None)
+    assert "[ssh][-o][BatchMode=yes]" in run.stderr
+    assert "IdentitiesOnly" not in run.everything
+
+
+@pytest.mark.parametrize("how", ["GIT_SSH_COMMAND", "GIT_SSH", "core.sshCommand"])
+def test_how_the_operator_wants_ssh_to_be_run_comes_before_the_key(over_ssh: Site, key: Path, how: str) -> None:
+    key.write_text(PRIVATE_KEY)
+    ssh = str(over_ssh.directory / "bin" / "ssh")
+    if how == "core.sshCommand":
+        over_ssh.git("config", how, ssh)
+    run = over_ssh.sync(**{} if how == "core.sshCommand" else {how: ssh})
+    assert run.code == TRY_AGAIN
+    assert "[ssh][" in run.stderr
+    assert "IdentitiesOnly" not in run.everything
+    assert "BatchMode" not in run.everything
+
+
+def test_a_deploy_is_not_told_how_git_reaches_its_remote(checkout: Site, remote: Remote) -> None:
+    credentials = checkout.directory / "credentials"
+    credentials.mkdir()
+    (credentials / "ssh-key").write_text(PRIVATE_KEY)
+    remote.push()
+    told = checkout.directory / "told"
+    command = shlex.join(["sh", "-c", 'env > "$1"', "deploy", str(told)])
+    checkout.synced(CREDENTIALS_DIRECTORY=str(credentials), GITOPSD_DEPLOY=command)
+    assert "GIT_SSH_COMMAND" not in told.read_text()
+    assert f"CREDENTIALS_DIRECTORY={credentials}\n" in told.read_text()  # its own are among them
+
+
 # Locks of git, and who holds them
 
 

@@ -47,8 +47,10 @@ def test_the_output_of_a_job_whose_log_is_gone_comes_from_the_journal(site: Site
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("hello from the deploy\n") == 2, done.stdout
     entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert "two words" in [entry["MESSAGE"] for entry in entries]
+    (said,) = [entry for entry in entries if entry["MESSAGE"] == "two words"]
     assert {entry["GITOPSD_JOB"] for entry in entries} == {"1"}
+    assert (said["GITOPSD_PHASE"], said["GITOPSD_REVISION"]) == ("deploy", site.deployed("blog"))
+    assert "MESSAGE_ID" not in said
 
 
 def test_a_log_that_is_nowhere_any_more_is_said_in_one_line(site: Site) -> None:

@@ -400,7 +400,10 @@ def test_the_daemon_counts_the_syncs_that_others_started_against_max_parallel(si
     trouble.mkdir(parents=True)
     site.start()
     site.deliver("zzz", zzz.tip())
-    wait_for(lambda: "Is a directory" in text_of(site.get("/readyz")), "the trouble with the job that is due first")
+    wait_for(
+        lambda: "zzz.lock: is not a file; remove it" in text_of(site.get("/readyz")),
+        "the trouble with the job that is due first",
+    )
     site.run("sync", *names, "--no-wait")
     wait_for(lambda: len(begun_in(site, names)()) == 2, "two syncs at once")
 

@@ -4,6 +4,7 @@ probe.py {"read": [PATH…], "write": [PATH…], "link": [PATH…], "connect": [
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import socket
@@ -40,6 +41,13 @@ def _connect(host: str, port: int) -> None:
     socket.create_connection((host, port), 3).close()
 
 
+def _ring() -> None:
+    """io_uring_setup(2), which Python has no function for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(425, 1, ctypes.create_string_buffer(256)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def main() -> None:
     task: dict[str, Any] = json.loads(sys.argv[1])
     found: dict[str, Any] = {"processes": []}
@@ -54,6 +62,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         found["processes"] = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
     status = Path("/proc/self/status").read_text().splitlines()
+    found["io_uring"] = _can(_ring)
     found["capabilities"] = next(line.split()[1] for line in status if line.startswith("CapEff"))
     sys.stdout.write(f"PROBE {json.dumps(found)}\n")
 

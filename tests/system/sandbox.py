@@ -16,7 +16,7 @@ def look_around(host: Host, unit: str, **task: Any) -> dict[str, Any]:
     command = shlex.join(["/usr/bin/python3", PROBE, json.dumps(task)])
     folder = f"/run/systemd/system/{unit}.d"
     # The unit's own settings stay; what it would tell systemd, the probe does not.
-    kind = "" if "@" in unit else "Type=oneshot\nWatchdogSec=0\nRestart=no\n"
+    kind = "" if "@" in unit else "Type=oneshot\nWatchdogSec=0\nRestart=no\nRestartForceExitStatus=\n"
     host.write(f"{folder}/probe.conf", f"[Service]\nExecStart=\nExecStart={command}\n{kind}")
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "stop", unit, check=False)

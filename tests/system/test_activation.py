@@ -163,6 +163,25 @@ def test_a_broken_configuration_is_named_and_a_reload_after_its_repair_is_enough
     wait_until_deployed(host, "blog", revision)
 
 
+def test_a_configuration_that_is_mended_is_taken_up_without_a_word(host: Host) -> None:
+    add_repos(host, "blog")
+    good = host.read("/etc/gitopsd/gitopsd.yaml")
+    host.write("/etc/gitopsd/conf.d/half.yaml", "repos: [")
+    switch_on(host)
+    revision = host.push("blog")
+    assert host.deliver("blog", revision).status == 503
+
+    host.run("rm", "/etc/gitopsd/conf.d/half.yaml")
+
+    host.wait_for(lambda: host.deliver("blog", revision).status == 202, "an answer in order")
+    wait_until_deployed(host, "blog", revision)
+    host.write("/etc/gitopsd/gitopsd.yaml", good.replace("retry:", "retries:"))
+    host.run("systemctl", "reload", DAEMON)
+    host.wait_for(lambda: "retries" in host.unit(DAEMON, "StatusText")["StatusText"], "the key in the status")
+    host.write("/etc/gitopsd/gitopsd.yaml", good)
+    host.wait_for(lambda: "waiting" in host.unit(DAEMON, "StatusText")["StatusText"], "the end of the trouble")
+
+
 def test_a_reload_with_a_broken_configuration_changes_nothing(host: Host) -> None:
     add_repos(host, "blog")
     switch_on(host)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.system.host import SECRET_FILE, Host
-from tests.system.operator import add_repos, drop_in, is_active, switch_on, wait_until_deployed
+from tests.system.operator import add_repos, drop_in, is_active, let_in_by_key, switch_on, wait_until_deployed
 
 UNIT = "gitopsd-sync@blog.service"
 
@@ -25,7 +25,7 @@ def test_all_is_well_after_the_steps_of_the_readme(host: Host) -> None:
         ("rmdir /srv/blog", "run: install -d -o gitopsd-sync /srv/blog"),
         ("sed -i s#/srv/blog#/opt/blog# /etc/gitopsd/gitopsd.yaml", "ReadWritePaths=/opt/blog"),
         (f": >{SECRET_FILE}", "secret 'github-webhook-secret' is empty"),
-        (f"rm {SECRET_FILE}", "No such file or directory); write it there"),
+        (f"rm {SECRET_FILE}", "No such file or directory); write it, for root alone"),
     ],
 )
 def test_what_would_keep_a_push_from_being_deployed_is_told_before_the_push(
@@ -75,3 +75,37 @@ def test_a_daemon_that_does_not_start_stands_in_status(host: Host) -> None:
     revision = host.push("blog")
     assert host.deliver("blog", revision).status == 202
     wait_until_deployed(host, "blog", revision)
+
+
+def test_the_remote_is_asked_as_the_sync_asks_it_and_not_as_root(host: Host) -> None:
+    add_repos(host, "blog")
+    let_in_by_key(host, key="/root/.ssh/id_ed25519")  # root's own key would do, and is not the sync's
+    host.run("sed", "-i", "s#url: /srv#url: ssh://root@127.0.0.1/srv#", "/etc/gitopsd/gitopsd.yaml")
+    found = problems(host)
+    assert len(found) == 1, found
+    assert "Permission denied" in found[0]
+    assert "there is no key for it: /etc/gitopsd/keys/blog" in found[0]
+
+    host.run("mv", "/root/.ssh/id_ed25519", "/etc/gitopsd/keys/blog")
+    assert problems(host) == []
+
+    host.run("rm", "/etc/ssh/ssh_known_hosts")
+    assert "ssh-keyscan" in problems(host)[0]
+
+
+def test_who_is_not_root_is_told_to_ask_root(host: Host) -> None:
+    add_repos(host, "blog")
+    host.run("sh", "-c", "id ada >/dev/null 2>&1 || useradd ada")
+    said = host.run("gitopsd", "check", user="ada", check=False).stdout
+    assert "run: sudo gitopsd check" in said
+    assert "/srv/blog" not in said
+
+
+def test_a_closed_receiver_stands_in_status_before_the_first_delivery(host: Host) -> None:
+    add_repos(host, "blog")
+    switch_on(host)
+    host.write(SECRET_FILE, "", mode=0o600)
+    status = host.run("gitopsd", "status").stdout
+    assert "receiver 'default' is closed" in status
+    assert "systemctl restart gitopsd" in status
+    assert "is the secret the same at the provider" not in status

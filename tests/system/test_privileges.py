@@ -6,7 +6,7 @@ import pytest
 
 from tests.site import SECRET
 from tests.system.host import SECRET_FILE, Host
-from tests.system.operator import DAEMON, add_repos, deployed, drop_in, jobs, switch_on, wait_for_job
+from tests.system.operator import DAEMON, add_repos, deployed, drop_in, jobs, let_in_by_key, switch_on, wait_for_job
 from tests.system.sandbox import look_around
 
 SYNC_OF_BLOG = "gitopsd-sync@blog.service"
@@ -75,11 +75,14 @@ def test_anybody_else_is_told_to_ask_root(host: Host) -> None:
     add_repos(host, "blog")
     switch_on(host)
     host.run("sh", "-c", "id ada >/dev/null 2>&1 || useradd --create-home --groups gitopsd ada")
+    host.run("usermod", "--append", "--groups", "gitopsd", "ada")
     assert host.run("gitopsd", "status", user="ada").stdout.startswith("REPO")
     done = host.run("gitopsd", "sync", "blog", user="ada", check=False)
     assert done.returncode == 1
-    assert "run this as root (sudo)" in done.stderr
+    assert "run: sudo gitopsd sync blog" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert jobs(host, "blog") == [], "what could not be started was queued"
+    assert host.run("gitopsd", "poll", user="ada", check=False).returncode == 1
 
 
 def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> None:
@@ -95,6 +98,7 @@ def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> N
         read=[
             "/var/lib/gitopsd-sync",
             "/var/lib/gitopsd-sync/.ssh/id_ed25519",
+            "/var/cache/gitopsd-sync/blog",
             "/etc/gitopsd/keys",
             "/etc/gitopsd/secrets",
             "/var/lib/gitopsd/logs",
@@ -117,9 +121,50 @@ def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> N
 
     assert not {what for what, came in found.items() if came == "yes"}
     assert found["capabilities"] == "0" * 16
+    assert found["io_uring"] == "Operation not permitted", "it would go round the filter of calls"
     assert len(found["processes"]) == 1, "it sees others"
     can = look_around(host, DAEMON, read=[], write=["/var/lib/gitopsd/store/kept"])
     assert can["write /var/lib/gitopsd/store/kept"] == "yes"
+
+
+HOSTILE = """
+umask 000
+try() { "$@" 2>/dev/null && echo "COULD $*"; }
+try sh -c 'echo "ProxyCommand sh -c id>/srv/blog/stolen" >>/var/lib/gitopsd-sync/.ssh/config'
+try mkdir /var/lib/gitopsd-sync/.ssh
+try sh -c 'echo "[core] sshCommand = false" >>/var/lib/gitopsd-sync/.gitconfig'
+try git config --global core.sshCommand false
+try ln -s /srv/blog /var/lib/gitopsd/logs/bank
+try touch /var/lib/gitopsd/daemon/planted
+try mkdir /var/lib/gitopsd/logs/shop/planted
+try ln -s /etc/passwd /var/lib/gitopsd/logs/shop/99.report
+try sh -c 'echo forged >>/var/lib/gitopsd/logs/shop/1.log'
+try sh -c 'echo x >>/var/cache/gitopsd-sync/shop/.gitconfig'
+echo it has tried everything; touch "$HOME/mine" && echo its home is its own
+"""
+
+
+def test_a_hostile_deploy_lays_no_trap_for_other_syncs_for_polls_or_for_the_daemon(host: Host) -> None:
+    add_repos(host, "shop", "blog", deploy=HOSTILE)
+    host.write("/srv/remotes/shop.work/deploy.sh", "#!/bin/sh\ntrue\n", 0o755)
+    host.push("shop", {"deploy.sh": "#!/bin/sh\ntrue\n"})
+    switch_on(host)
+    assert host.run("gitopsd", "sync", "shop").returncode == 0
+    done = host.run("gitopsd", "sync", "blog")
+    assert "COULD" not in done.stdout, done.stdout
+    assert "it has tried everything" in done.stdout
+    assert "its home is its own" in done.stdout
+    assert host.deliver("shop", host.push("shop")).status == 202
+    wait_for_job(host, "shop", "succeeded", count=2)
+
+
+def test_a_report_that_became_a_pipe_holds_up_neither_the_sync_nor_status(host: Host) -> None:
+    trap = 'cd /var/lib/gitopsd/logs/blog; for each in *.report; do rm "$each"; mkfifo "$each"; done; echo done'
+    add_repos(host, "blog", deploy=trap)
+    switch_on(host)
+    host.run("gitopsd", "sync", "blog", check=False, timeout=30)
+    assert host.run("gitopsd", "status", timeout=10).returncode == 0
+    assert jobs(host, "blog")[-1]["state"] not in ("running", "pending")
 
 
 def test_from_inside_a_sync_there_is_no_secret_of_anybody_else(host: Host) -> None:
@@ -154,7 +199,7 @@ def test_from_inside_a_sync_there_is_no_secret_of_anybody_else(host: Host) -> No
     )
 
     host.write(gate, "")
-    assert not {what for what, came in found.items() if came == "yes"}
+    assert not {what for what, came in found.items() if came == "yes" and what != "io_uring"}
     assert found["capabilities"] == "0" * 16
     wait_for_job(host, "shop", "succeeded")
 
@@ -225,17 +270,6 @@ def test_a_drop_in_for_one_repo_takes_effect_for_that_repo_alone(host: Host) -> 
     host.run("install", "-m", "0600", "/root/key-of-blog", "/etc/gitopsd/keys/blog")
     host.run("chown", "-R", "gitopsd-sync:", "/srv/blog")
     assert host.run("gitopsd", "sync", "blog", "--force").returncode == 0
-
-
-def let_in_by_key(host: Host, *, key: str) -> None:
-    """Let who has a key at `key` (root's, private) in by ssh, and let every sync know this host."""
-    script = """
-    rm -f "$1"; ssh-keygen -q -t ed25519 -N '' -f "$1"
-    install -D -m 0600 "$1.pub" /root/.ssh/authorized_keys; rm "$1.pub"
-    systemctl is-active --quiet ssh || systemctl start ssh
-    ssh-keyscan 127.0.0.1 >/etc/ssh/ssh_known_hosts 2>/dev/null
-    """
-    host.run("sh", "-euc", script, "sh", key)
 
 
 def test_the_secret_is_in_no_entry_of_the_journal_and_each_step_is(host: Host) -> None:

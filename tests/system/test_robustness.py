@@ -146,6 +146,18 @@ def test_the_poll_finds_a_push_whose_webhook_never_came(host: Host) -> None:
     assert host.journal(f"MESSAGE_ID={Kind.TIP_MOVED}", "GITOPSD_REPO=blog", f"GITOPSD_REVISION={revision}")
 
 
+def test_a_retry_comes_in_its_time_though_the_daemon_was_idle(host: Host) -> None:
+    add_repos(host, "blog", deploy="exit $(cat /srv/code)")
+    host.write("/srv/code", "3")
+    switch_on(host)
+    assert host.run("gitopsd", "sync", "blog", check=False).returncode == 1
+    host.write("/srv/code", "0")
+
+    wait_for_job(host, "blog", "succeeded")
+
+    assert daemon_pid(host), "it was started to see to the retry"
+
+
 def test_the_catch_all_finds_a_push_whose_webhook_never_came(host: Host) -> None:
     add_repos(host, "blog", "shop")
     switch_on(host)
@@ -156,7 +168,7 @@ def test_the_catch_all_finds_a_push_whose_webhook_never_came(host: Host) -> None
         assert wait_for_job(host, name, "succeeded")["trigger"] == "timer"
     host.run("systemctl", "unmask", "--runtime", "gitopsd-catchall.timer")
     timer = host.unit("gitopsd-catchall.timer", "Persistent", "RandomizedDelayUSec")
-    assert timer == {"Persistent": "yes", "RandomizedDelayUSec": "1h"}
+    assert timer == {"Persistent": "yes", "RandomizedDelayUSec": "5min"}
 
 
 def test_a_job_that_nobody_dispatches_is_seen_to_by_the_next_poll(host: Host) -> None:

@@ -104,6 +104,48 @@ def test_a_unit_that_cannot_start_is_told_and_its_job_stays(host: Host) -> None:
     assert host.run("gitopsd", "sync", "blog").returncode == 0
 
 
+def test_a_sync_that_the_daemon_may_not_start_stands_in_status(host: Host) -> None:
+    add_repos(host, "blog")
+    switch_on(host)
+    host.run("systemctl", "mask", "--runtime", "gitopsd-sync@blog.service")
+    assert host.deliver("blog", host.push("blog")).status == 202
+    host.wait_for(lambda: "nobody has started it" in host.run("gitopsd", "status").stdout, "the trouble", 60)
+    assert "masked" in host.unit("gitopsd.service", "StatusText")["StatusText"]
+    assert "is due" in host.run("gitopsd", "why", "blog").stdout
+
+
+def test_nothing_switches_a_socket_on_that_somebody_switched_off(host: Host) -> None:
+    names = [f"repo{number}" for number in range(3)]
+    add_repos(host, *names, settings={"max_parallel": 1})
+    done = host.run("gitopsd", "sync", "--all", "--no-wait", check=False)
+    assert "gitopsd.socket is switched off" in done.stderr
+    host.run("systemctl", "start", "gitopsd-catchall.service", check=False)
+    for unit in ("gitopsd.socket", "gitopsd.service", "gitopsd-poll.timer"):
+        assert host.unit(unit, "ActiveState")["ActiveState"] == "inactive", unit
+
+
+def test_one_unit_that_cannot_start_does_not_keep_sync_all_from_the_others(host: Host) -> None:
+    add_repos(host, "blog", "shop")
+    switch_on(host)
+    host.run("systemctl", "mask", "--runtime", "gitopsd-sync@blog.service")
+    done = host.run("gitopsd", "sync", "--all", check=False)
+    assert done.returncode == 75
+    assert "masked" in done.stdout
+    assert "shop: succeeded" in done.stdout
+
+
+def test_the_log_from_the_journal_shows_nothing_that_others_have_forged(host: Host) -> None:
+    add_repos(host, "blog", deploy="echo from the deploy")
+    switch_on(host)
+    host.run("gitopsd", "sync", "blog")
+    forge = "printf 'MESSAGE=forged\nGITOPSD_JOB=1\nGITOPSD_REPO=blog\n' | logger --journald"
+    host.run("sh", "-c", forge, user="nobody")
+    host.run("sh", "-c", "rm /var/lib/gitopsd/logs/blog/1.log; journalctl --sync")
+    said = host.run("gitopsd", "logs", "blog").stdout
+    assert "from the deploy" in said
+    assert "forged" not in said
+
+
 def test_status_says_that_the_socket_is_off_and_how_to_switch_it_on(host: Host) -> None:
     add_repos(host, "blog")
     assert "systemctl enable --now gitopsd.socket" in host.run("gitopsd", "status").stdout

@@ -78,6 +78,7 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
         max_parallel: 8
         max_body: 1M
         stop_timeout: 1500ms
+        idle_exit: 90m
         roots: [{tmp_path}, {tmp_path}]
         receivers:
           hub: {{provider: github, secrets: [new-secret, old-secret]}}
@@ -102,6 +103,7 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
         max_parallel=8,
         max_body=1024 * 1024,
         stop_timeout_sec=1.5,
+        idle_exit_sec=5400.0,
         receivers={"hub": Receiver(name="hub", provider="github", secrets=("new-secret", "old-secret"))},
         roots=(tmp_path,),
         repos={
@@ -133,6 +135,43 @@ def test_a_repo_needs_no_more_than_url_and_path(path: Path) -> None:
 )
 def test_durations_are_a_number_and_a_unit(path: Path, text: str, seconds: float) -> None:
     assert load_data(path, {"stop_timeout": text}).stop_timeout_sec == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5m", 300.0), ("500ms", 0.5), ("007h", 25200.0), ("1d", 86400.0), ("never", None)]
+)
+def test_an_idle_daemon_ends_after_a_while_or_never(path: Path, text: str, seconds: float | None) -> None:
+    config = load_data(path, {"idle_exit": text})
+
+    assert config.idle_exit_sec == seconds
+    assert load_text(path, dump(config)) == config
+
+
+@pytest.mark.parametrize(
+    "value", ["", "5", 5, 0, "0s", "-1s", "1.5s", "5 m", "5m\n", "Never", "never ", "neverever", "no", False, None, []]
+)
+def test_what_is_neither_a_while_nor_never_is_told_what_is(path: Path, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump({"max_parallel": 2, "idle_exit": value}, sort_keys=False))
+
+    assert problem.startswith("gitopsd.yaml:2: idle_exit: ")
+    assert problem.endswith("(a number with ms, s, m, h or d), or 'never'")
+
+
+@pytest.mark.parametrize("kind", ["auto", "systemd", "local"])
+def test_a_sync_is_started_in_one_of_three_ways(path: Path, kind: str) -> None:
+    config = load_data(path, {"runner": kind})
+
+    assert config.runner == kind
+    assert load_text(path, dump(config)) == config
+
+
+@pytest.mark.parametrize("value", ["units", "Systemd", "", True])
+def test_another_way_to_start_a_sync_is_told_the_three_that_there_are(path: Path, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump({"runner": value}))
+
+    assert problem.startswith("gitopsd.yaml:1: runner: ")
+    for kind in ("auto", "systemd", "local"):
+        assert f"'{kind}'" in problem
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gitopsd import lock
+from gitopsd import dispatcher, lock
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, JobState, Outcome, Retry, Trigger
@@ -176,6 +177,115 @@ def test_a_sync_that_ends_well_and_leaves_its_job_is_started_again_after_a_while
     house.wait_for_starts("blog", "shop")
     house.wait_for_starts("blog", "shop", "blog")
     assert time.monotonic() - left_at >= 1.0
+
+
+@pytest.fixture
+def uptime(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the dispatcher takes for the time since the host was booted; it stands still until somebody changes it."""
+    passed = [time.monotonic()]
+    monkeypatch.setattr(dispatcher, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+    return passed
+
+
+def test_a_sync_that_fails_before_its_job_again_and_again_is_started_later_and_later(
+    house: House, uptime: list[float]
+) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    for count, rest_sec in enumerate((1, 2, 4, 8, 16, 32, 60, 60), start=1):
+        house.syncs.end("blog", exit_code=1)
+        uptime[0] += rest_sec - 0.1
+        house.look()
+        assert len(house.syncs.started) == count, f"started again after {rest_sec - 0.1} s"
+        uptime[0] += 0.2
+        house.look()
+        house.wait_for_starts(*["blog"] * (count + 1))
+
+
+def test_after_a_sync_that_came_to_its_job_the_next_failure_is_a_first_one(house: House, uptime: list[float]) -> None:
+    house.want("blog")
+    for count in range(1, 5):
+        house.wait_for_starts(*["blog"] * count)
+        house.syncs.end("blog", exit_code=1)
+        uptime[0] += 60
+        house.look()
+    house.syncs.end("blog")
+    house.want("blog")
+    house.wait_for_starts(*["blog"] * 6)
+    house.syncs.end("blog", exit_code=1)
+    uptime[0] += 1.1
+    house.look()
+    house.wait_for_starts(*["blog"] * 7)
+
+
+def fail(house: House, uptime: list[float], count: int) -> None:
+    """So many syncs of blog fail before they come to their job."""
+    house.want("blog")
+    for number in range(1, count + 1):
+        house.wait_for_starts(*["blog"] * number)
+        house.syncs.end("blog", exit_code=1)
+        house.look()
+        assert bool(house.dispatcher.problem()) is (number >= 3), number
+        uptime[0] += 60 * (number < count)
+        house.look()
+
+
+def test_a_sync_that_fails_before_its_job_for_the_third_time_is_a_problem_until_one_comes_to_it(
+    house: House, uptime: list[float]
+) -> None:
+    fail(house, uptime, 4)
+    assert house.dispatcher.problem() == "the sync of blog fails before it comes to its job; see its log or journal"
+    house.want("shop")
+    house.wait_for_starts("blog", "blog", "blog", "blog", "shop")  # and it is no other repo's
+    uptime[0] += 60
+    house.look()
+    house.syncs.end("blog")
+    house.look()
+    assert house.dispatcher.problem() == ""
+
+
+def test_it_is_no_problem_any_more_once_somebody_else_has_done_the_job(house: House, uptime: list[float]) -> None:
+    fail(house, uptime, 3)
+    job = house.store.claim("blog", lambda _: FAILED, RETRY)
+    assert job is not None
+    house.store.finish(job, Outcome(state=JobState.SUCCEEDED, reason="", exit_code=0), RETRY)
+    house.look()
+    assert house.dispatcher.problem() == ""
+
+
+def test_it_is_idle_only_while_nothing_runs_or_waits_not_even_for_a_later_time(house: House) -> None:
+    assert house.dispatcher.is_idle()
+    house.want("blog")
+    assert not house.dispatcher.is_idle()
+    house.wait_for_starts("blog")
+    house.syncs.end("blog", FAILED)
+    assert house.store.due() == []
+    assert not house.dispatcher.is_idle()
+    house.now += 60
+    house.look()
+    house.syncs.end("blog")
+    assert house.dispatcher.is_idle()
+
+
+def test_it_is_not_idle_while_a_sync_runs_that_has_done_its_job(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    job = house.store.claim("blog", lambda _: FAILED, RETRY)
+    assert job is not None
+    house.store.finish(job, Outcome(state=JobState.SUCCEEDED, reason="", exit_code=0), RETRY)
+    assert not house.store.is_anything_unfinished()
+    assert not house.dispatcher.is_idle()
+    house.syncs.leave("blog")
+    assert house.dispatcher.is_idle()
+
+
+def test_it_moves_with_every_look_even_if_that_comes_to_nothing(house: House) -> None:
+    for fault in (None, GitopsdError("blog: cannot be started")):
+        house.syncs.fault = fault
+        house.want("blog")
+        before = house.dispatcher.moves
+        house.look()
+        assert house.dispatcher.moves > before
 
 
 def test_a_lock_that_cannot_be_taken_keeps_no_other_repo_back(house: House) -> None:

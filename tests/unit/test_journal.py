@@ -16,15 +16,7 @@ import pytest
 from gitopsd import journal
 from gitopsd.journal import Kind
 from tests import catalog
-
-
-@contextmanager
-def journald(path: Path) -> Iterator[socket.socket]:
-    """The socket of a journald."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(10)
-        yield listener
+from tests.journald import journald, read_entry
 
 
 @contextmanager
@@ -36,19 +28,6 @@ def output(path: Path, **fields: str) -> Iterator[tuple[journal.Output, socket.s
             yield ours, listener
         finally:
             ours.close()
-
-
-def read_entry(message: bytes) -> dict[str, bytes]:
-    """One entry of the native protocol, as journald reads it."""
-    entry = {}
-    while message:
-        line, _, message = message.partition(b"\n")
-        key, equals, value = line.partition(b"=")
-        if not equals:
-            size = int.from_bytes(message[:8], "little")
-            value, message = message[8 : 8 + size], message[8 + size + 1 :]
-        entry[key.decode()] = value
-    return entry
 
 
 # The kinds of entries
@@ -268,6 +247,18 @@ def test_where_our_stderr_is_the_journal_records_go_there_with_their_priority_an
 
 def test_where_our_stderr_is_the_journal_and_its_socket_is_not_there_the_lines_go_to_stderr(tmp_path: Path) -> None:
     assert written(_LOG, tmp_path / "journal", "ours") == _PREFIXED
+
+
+@pytest.mark.parametrize("stream", ["", "8:1"])
+def test_where_stderr_is_closed_nothing_is_said_and_nothing_fails(tmp_path: Path, stream: str) -> None:
+    argv = [sys.executable, "-W", "error", "-c", f"{_SET_UP}{_LOG}print('done')", str(tmp_path / "journal"), stream]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(sys.path)}
+
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$@" 2>&-', "bash", *argv], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_what_a_journal_that_goes_away_does_not_take_goes_to_stderr(tmp_path: Path) -> None:

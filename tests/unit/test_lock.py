@@ -1,9 +1,11 @@
 """One repo's lock: who holds it, and until when. Real processes, as it is between processes that it counts."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +149,66 @@ def test_of_several_repos_those_are_told_whose_lock_is_held(tmp_path: Path) -> N
     with lock.hold(tmp_path, "blog"), lock.hold(tmp_path, "docs"):
         assert lock.held(tmp_path, ["blog", "shop", "broken"]) == {"blog"}
     assert lock.held(tmp_path, ["blog"]) == set()
+
+
+def test_looking_whether_it_is_free_makes_nothing(tmp_path: Path) -> None:
+    assert lock.is_free(tmp_path, "blog")
+    assert lock.is_free(tmp_path / "missing", "blog")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_looks_does_not_see_another_who_looks(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "blog"):
+        pass
+    with (tmp_path / "locks" / "blog.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert lock.is_free(tmp_path, "blog")
+
+
+def test_who_looks_does_not_keep_a_patient_one_from_the_lock(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "blog"):
+        pass
+    with (tmp_path / "locks" / "blog.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        done_looking = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        done_looking.start()
+        try:
+            with lock.hold(tmp_path, "blog", patience_sec=30):
+                assert not lock.is_free(tmp_path, "blog")
+        finally:
+            done_looking.join()
+
+
+@pytest.mark.parametrize("trouble", ["a directory", "a pipe", "a link", "a link to nowhere"])
+def test_what_is_no_lock_tells_nobody_whether_it_is_free(tmp_path: Path, trouble: str) -> None:
+    path = tmp_path / "locks" / "blog.lock"
+    path.parent.mkdir()
+    if trouble == "a directory":
+        path.mkdir()
+    elif trouble == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("other.lock")
+        if trouble == "a link":
+            (path.parent / "other.lock").touch()
+
+    with pytest.raises(GitopsdError, match=f"^lock {path}: [^\n]*$"):
+        lock.is_free(tmp_path, "blog")
+
+    assert lock.held(tmp_path, ["blog"]) == set()
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    path = tmp_path / "locks" / "blog.lock"
+    path.parent.mkdir()
+    path.symlink_to(precious)
+
+    with pytest.raises(GitopsdError, match=f"^lock {path}: "), lock.hold(tmp_path, "blog", patience_sec=1):
+        pass
+
+    assert precious.read_text() == "content"
 
 
 @pytest.mark.parametrize("trouble", ["no directory", "no file", "a link"])

@@ -152,6 +152,34 @@ def test_a_file_in_the_place_of_a_directory_is_an_error(parent: Path) -> None:
             modes.make_directory(path)
 
 
+# What somebody else may have written
+
+
+@pytest.mark.parametrize(
+    ("limit", "offset", "read"),
+    [(-1, 0, b"0123456789"), (4, 0, b"0123"), (-1, 8, b"89"), (4, 8, b"89"), (4, 100, b""), (0, 0, b"")],
+)
+def test_a_file_is_read_from_where_and_as_far_as_one_wants(parent: Path, limit: int, offset: int, read: bytes) -> None:
+    (parent / "file").write_bytes(b"0123456789")
+    assert modes.read_file(parent / "file", limit, offset) == read
+
+
+@pytest.mark.parametrize("trap", ["a pipe", "a link", "a directory", "a device"])
+def test_what_is_no_file_is_neither_read_nor_followed_nor_waited_for(parent: Path, trap: str) -> None:
+    path = parent / "file"
+    if trap == "a pipe":
+        os.mkfifo(path)
+    elif trap == "a link":
+        (parent / "target").write_text("precious")
+        path.symlink_to("target")
+    elif trap == "a directory":
+        path.mkdir()
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(OSError, match=r"symbolic links|not a regular file|Is a directory"):
+        modes.read_file(path)
+
+
 # Two users of one state directory
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from falcon import testing
 
+from gitopsd import journal
+from gitopsd.journal import Kind
 from gitopsd.model import Config, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
 from gitopsd.store import Store, path_in
+from tests import catalog
 from tests.site import SECRET, signed_headers
 
 NOW = 1_700_000_000.0
@@ -249,3 +252,48 @@ def test_a_fault_of_our_own_shows_nothing_of_its_inside(tmp_path: Path, caplog: 
     assert (answer.status_code, answer.json) == (500, {"error": "internal error"})
     assert "KeyError('inside')" in caplog.text
     assert "test_receiver.py:" in caplog.text
+
+
+def test_what_becomes_of_each_delivery_is_told_as_what_it_is(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    body = b"[]"
+    deliveries: list[tuple[Callable[[], object], Kind]] = [
+        (lambda: parts.deliver(push(), delivery="one"), Kind.DELIVERY_ACCEPTED),
+        (lambda: parts.deliver(push(), delivery="one"), Kind.DELIVERY_IGNORED),
+        (lambda: parts.deliver(push("stranger")), Kind.DELIVERY_IGNORED),
+        (lambda: parts.deliver(push(), event="ping"), Kind.DELIVERY_IGNORED),
+        (lambda: parts.deliver(push(), secret="wrong"), Kind.DELIVERY_REFUSED),
+        (lambda: parts.deliver(push(), "/hook/nobody"), Kind.DELIVERY_REFUSED),
+        (lambda: parts.post(body, signed_headers(body)), Kind.DELIVERY_REFUSED),
+    ]
+    with caplog.at_level(logging.INFO):
+        for act, kind in deliveries:
+            caplog.clear()
+            act()
+            assert catalog.kinds_of(caplog.records) == {kind}
+        parts.store.close()
+        parts.config.state_dir.rename(parts.config.state_dir.with_name("aside"))
+        parts.config.state_dir.touch()
+        caplog.clear()
+        parts.deliver(push())
+        assert catalog.kinds_of(caplog.records) == {Kind.DELIVERY_TURNED_AWAY}
+
+
+def test_an_accepted_delivery_is_told_for_each_repo_with_its_job(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.repos = {"blog": repo("blog"), "mirror": replace(repo("blog"), name="mirror")}
+    with caplog.at_level(logging.INFO):
+        parts.deliver(push(), delivery="one")
+
+    told = [journal.entry_of(record.__dict__) for record in caplog.records]
+    common = {
+        "MESSAGE_ID": str(Kind.DELIVERY_ACCEPTED),
+        "GITOPSD_RECEIVER": "default",
+        "GITOPSD_DELIVERY": "one",
+        "GITOPSD_REVISION": REVISION,
+        "GITOPSD_RESULT": "accepted",
+    }
+    assert told == [
+        {**common, "GITOPSD_REPO": "blog", "GITOPSD_JOB": "1"},
+        {**common, "GITOPSD_REPO": "mirror", "GITOPSD_JOB": "2"},
+    ]

@@ -645,10 +645,27 @@ def test_a_delivery_is_recorded_with_all_its_jobs_or_not_at_all(store: Store, pa
     with pytest.raises(StoreError):
         store.accept(delivery(), [match("blog"), match("shop")])
 
+    with_another_connection(path, "DROP TRIGGER no")
     assert store.jobs(limit=10) == []
     assert store.deliveries("blog", limit=10) == []
-    with_another_connection(path, "DROP TRIGGER no")
     assert store.accept(delivery(), [match("blog"), match("shop")]).decision is Decision.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "CREATE TRIGGER ours AFTER UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'gotcha'); END",
+        "CREATE VIEW ours AS SELECT * FROM jobs",
+    ],
+)
+def test_a_file_that_would_do_what_somebody_else_has_written_into_it_is_not_used(
+    store: Store, path: Path, foreign: str
+) -> None:
+    store.probe()
+    store.close()
+    with_another_connection(path, foreign)
+    with pytest.raises(StoreError, match="triggers or views, which gitopsd never makes; find out who did that"):
+        store.jobs(limit=10)
 
 
 # History and notes

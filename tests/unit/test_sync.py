@@ -1,15 +1,32 @@
 """One repo's sync, until nothing is due: real store, real lock, an engine of a few lines."""
 
+import functools
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gitopsd import joblog, lock, sync
+from gitopsd import joblog, journal, lock, sync
 from gitopsd.errors import BusyError, GitopsdError
-from gitopsd.model import Config, Job, JobState, Keep, Repo, Retry, Trigger
+from gitopsd.journal import Kind
+from gitopsd.model import (
+    Config,
+    Decision,
+    Delivery,
+    Job,
+    JobState,
+    Keep,
+    Match,
+    Repo,
+    Retry,
+    Trigger,
+)
 from gitopsd.store import Store, path_in
+from tests import catalog
+from tests.journald import journald, read_entry
 
 NOW = 1_700_000_000.0
 
@@ -169,3 +186,133 @@ def test_only_the_newest_logs_are_kept(bench: Bench) -> None:
         bench.sync()
     kept = [number for number in numbers if joblog.log_path(bench.config.state_dir, "blog", number).exists()]
     assert kept == numbers[-2:]
+
+
+# What is told of it
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO):
+        yield caplog
+
+
+def fields(told: pytest.LogCaptureFixture, name: str) -> list[str | None]:
+    """A field of each line that was told."""
+    return [journal.entry_of(record.__dict__).get(f"GITOPSD_{name}") for record in told.records]
+
+
+def report(*lines: str) -> str:
+    """A line of an engine that reports these."""
+    return f"printf '%s\\n' {' '.join(repr(line) for line in lines)} >> $GITOPSD_OUTPUT"
+
+
+def test_the_start_each_phase_and_the_end_are_told_with_what_they_are_about(
+    bench: Bench, told: pytest.LogCaptureFixture
+) -> None:
+    bench.store.enqueue("blog", Trigger.POLL, revision="1" * 40)
+    changed = ("old_revision=" + "0" * 40, "new_revision=" + "2" * 40)
+    bench.write_engine(report("phase=fetch at=1.0"), report(*changed, "phase=select at=2.0", "phase=deploy at=3.0"))
+    bench.sync()
+
+    assert told.messages == [
+        "job 1 of blog: running (poll)",
+        "job 1 of blog: fetch",
+        "job 1 of blog: select",
+        "job 1 of blog: deploy",
+        "job 1 of blog: succeeded: deployed",
+    ]
+    assert catalog.kinds_of(told.records) == {Kind.JOB_STARTED, Kind.JOB_PHASE, Kind.JOB_SUCCEEDED}
+    assert fields(told, "REPO") == ["blog"] * 5
+    assert fields(told, "JOB") == ["1"] * 5
+    assert fields(told, "PHASE") == [None, "fetch", "select", "deploy", None]
+    assert fields(told, "RESULT") == [None] * 4 + ["succeeded"]
+    assert (fields(told, "REVISION")[0], fields(told, "REVISION")[-1]) == ("1" * 40, "2" * 40)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "level"),
+    [
+        (0, Kind.JOB_UNCHANGED, logging.INFO),
+        (1, Kind.JOB_FAILED, logging.WARNING),
+        (75, Kind.JOB_FAILED, logging.WARNING),
+        (77, Kind.JOB_REFUSED, logging.WARNING),
+        (78, Kind.JOB_FAILED, logging.WARNING),
+    ],
+)
+def test_each_end_is_told_as_what_it_is(
+    bench: Bench, told: pytest.LogCaptureFixture, code: int, kind: Kind, level: int
+) -> None:
+    bench.want()
+    bench.write_engine(report("new_revision=" + "2" * 40, "old_revision=" + "2" * 40), f"exit {code}")
+    bench.sync()
+    assert catalog.kinds_of(told.records[-1:]) == {kind}
+    assert told.records[-1].levelno == level
+
+
+def test_a_job_without_any_repo_is_told_as_refused(bench: Bench, told: pytest.LogCaptureFixture) -> None:
+    bench.store.enqueue("gone", Trigger.MANUAL)
+    sync.run(bench.config, "gone", bench.store, bench.find, None)
+    assert catalog.kinds_of(told.records) == {Kind.JOB_STARTED, Kind.JOB_REFUSED}
+    assert fields(told, "REPO") == ["gone", "gone"]
+
+
+def test_what_a_dead_sync_left_is_told_as_interrupted_before_it_is_done_again(
+    bench: Bench, told: pytest.LogCaptureFixture
+) -> None:
+    bench.want()
+    bench.store.claim("blog", lambda _: pytest.fail("nothing was interrupted yet"), bench.config.retry)
+    bench.write_engine(report("new_revision=" + "2" * 40, "old_revision=" + "2" * 40))
+    bench.sync()
+    kinds = [next(iter(catalog.kinds_of([record]))) for record in told.records]
+    assert kinds == [Kind.JOB_INTERRUPTED, Kind.JOB_STARTED, Kind.JOB_UNCHANGED]
+    assert fields(told, "JOB") == ["1", "2", "2"]
+
+
+def test_the_delivery_that_asked_for_a_job_is_told_with_all_of_it(bench: Bench, told: pytest.LogCaptureFixture) -> None:
+    delivery = Delivery(
+        receiver="default",
+        delivery_id="the-one",
+        event="push",
+        remote="me/blog",
+        ref="refs/heads/main",
+        revision="2" * 40,
+        decision=Decision.ACCEPTED,
+        reason="",
+        received_at=NOW,
+    )
+    bench.store.accept(delivery, [Match(repo="blog", ref="refs/heads/main", revision="2" * 40)])
+    bench.write_engine(report("phase=fetch at=1.0"))
+    bench.sync()
+    assert fields(told, "DELIVERY") == ["the-one"] * 3
+
+
+def test_output_is_in_the_journal_with_the_phase_in_which_it_was_written_and_is_no_kind_of_ours(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.want()
+    bench.write_engine(
+        report("phase=fetch at=1.0"),
+        "echo fetching",
+        f"while [ ! -e '{tmp_path}/fetching' ]; do sleep 0.01; done",
+        report("phase=deploy at=2.0"),
+        "echo deploying",
+    )
+    monkeypatch.setattr(journal, "Output", functools.partial(journal.Output, path=tmp_path / "journal"))
+    entries: dict[bytes, dict[str, bytes]] = {}
+
+    def read() -> None:
+        while b"deploying" not in entries:
+            entry = read_entry(listener.recv(100_000))
+            entries[entry["MESSAGE"]] = entry
+            (tmp_path / entry["MESSAGE"].decode()).touch()
+
+    with journald(tmp_path / "journal") as listener:
+        reader = threading.Thread(target=read)
+        reader.start()
+        bench.sync()
+        reader.join()
+    for message, phase in ((b"fetching", b"fetch"), (b"deploying", b"deploy")):
+        assert entries[message]["GITOPSD_PHASE"] == phase
+        assert (entries[message]["GITOPSD_REPO"], entries[message]["GITOPSD_JOB"]) == (b"blog", b"1")
+        assert "MESSAGE_ID" not in entries[message]

@@ -1,5 +1,6 @@
 """The HTTP loop on real sockets: who is answered, how much is read, and how it stops."""
 
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -186,6 +187,132 @@ def test_a_client_that_goes_away_leaves_nothing_open() -> None:
             return sum(row[1].endswith(f":{mine:04X}") and row[3] in ("01", "08") for row in rows)  # ours: open, half
 
         wait_for(lambda: open_here() == 0, "the server to close its ends")
+
+
+# Ending when nobody is there
+
+
+def test_it_ends_by_itself_when_nobody_is_connected() -> None:
+    with listen() as kept, served(Application(), kept.dup()) as server:
+        assert server.stop_if_idle(server.connections)
+        assert not server.is_alive()
+        server.stop()
+
+
+def test_it_stays_while_somebody_is_connected_and_goes_on_answering() -> None:
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        client.sendall(post(3) + b"abc")
+        assert b"read 3" in client.recv(65536)
+        assert not server.stop_if_idle(server.connections)
+        assert server.is_alive()
+        client.sendall(post(5) + b"abcde")  # over the same connection
+        assert b"read 5" in client.recv(65536)
+        assert ask(listener, closing(post(7)) + b"abcdefg").endswith(b"read 7")
+
+
+def test_it_stays_for_who_has_connected_and_said_nothing_yet() -> None:
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        assert not server.stop_if_idle(server.connections)
+        client.sendall(closing(post(3)) + b"abc")
+        assert read_all(client).endswith(b"read 3")
+
+
+def test_it_stays_while_an_answer_is_worked_on() -> None:
+    app, listener = Application(), listen()
+    with served(app, listener) as server, connect(listener) as client:
+        client.sendall(closing(post(3, "/wait")) + b"abc")
+        assert app.begun.wait(WAIT_SEC)
+        assert not server.stop_if_idle(server.connections)
+        app.gate.set()
+        assert read_all(client).endswith(b"read 3")
+
+
+def test_it_ends_once_the_last_has_gone() -> None:
+    with listen() as kept, served(Application(), kept.dup()) as server:
+        with connect(kept) as client:
+            assert not server.stop_if_idle(server.connections)
+            client.sendall(closing(post(0)))
+            assert read_all(client).endswith(b"read 0")
+        wait_for(lambda: server.stop_if_idle(server.connections), "the end")
+        server.stop()
+
+
+def test_it_stays_if_somebody_has_come_and_gone_since_the_caller_looked() -> None:
+    with listen() as kept, served(Application(), kept.dup()) as server:
+        seen = server.connections
+        ask(kept, closing(post(0)))
+        wait_for(lambda: not server.has_connections(), "the server to close its end")
+        assert not server.stop_if_idle(seen)
+        assert ask(kept, closing(post(3)) + b"abc").endswith(b"read 3")
+        wait_for(lambda: server.stop_if_idle(server.connections), "the end")
+        server.stop()
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_who_connects_after_its_end_is_answered_by_the_next_on_the_same_socket(unix: bool, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        kept = stack.enter_context(listen_unix(tmp_path / "socket") if unix else listen())
+        first = stack.enter_context(served(Application(), kept.dup()))
+        assert first.stop_if_idle(first.connections)
+        before = stack.enter_context(connect(kept))
+        before.sendall(closing(post(3)) + b"abc")
+        first.stop()
+        after = stack.enter_context(connect(kept))
+        after.sendall(closing(post(5)) + b"abcde")
+        stack.enter_context(served(Application(), kept.dup()))
+        assert read_all(before).endswith(b"read 3")
+        assert read_all(after).endswith(b"read 5")
+
+
+def test_whoever_connects_in_the_moment_of_its_end_is_answered_by_one_or_the_other() -> None:
+    answers: list[bytes] = []
+
+    def client() -> None:
+        answers.append(ask(kept, closing(post(1)) + b"x"))
+
+    with listen() as kept:
+        for _ in range(8):
+            asking = threading.Thread(target=client)
+            with served(Application(), kept.dup()) as first:
+                asking.start()
+                if first.stop_if_idle(first.connections):
+                    first.stop()
+                    with served(Application(), kept.dup()):
+                        asking.join()
+                asking.join()
+    assert [answer[-6:] for answer in answers] == [b"read 1"] * 8
+
+
+def test_it_counts_the_connections_so_far() -> None:
+    listener = listen()
+    with served(Application(), listener) as server:
+        assert server.connections == 0
+        assert not server.has_connections()
+        for count in (1, 2, 3):
+            ask(listener, closing(post(0)))
+            assert server.connections == count
+        wait_for(lambda: not server.has_connections(), "the server to close its ends")
+        with connect(listener):
+            wait_for(server.has_connections, "the server to accept")
+            assert server.connections == 4
+
+
+def test_it_moves_as_long_as_it_lives_whether_or_not_somebody_comes() -> None:
+    listener = listen()
+    with served(Application(), listener) as server:
+        for _ in range(2):
+            moved = server.moves
+            wait_for(functools.partial(has_moved, server, moved), "another round")
+        server.stop()
+        moved = server.moves
+        assert not server.is_alive()
+        assert server.moves == moved
+
+
+def has_moved(server: WebServer, before: int) -> bool:
+    return server.moves > before
 
 
 @pytest.mark.parametrize(
