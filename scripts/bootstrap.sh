@@ -8,6 +8,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/packages.sh
 
 venv=.venv
 extras=()
@@ -80,16 +81,6 @@ venv_package() {
     fi
 }
 
-package_manager() {
-    local name
-    for name in apt-get dnf; do
-        if command -v "$name" >/dev/null; then
-            echo "$name"
-            return
-        fi
-    done
-}
-
 install_missing_packages() {
     local manager
     manager=$(package_manager)
@@ -99,24 +90,7 @@ install_missing_packages() {
     [[ $manager != apt-get ]] || command="apt-get update && $command"
     ((EUID == 0)) || fail "please run first, as root: $command"
     echo "Installing ${missing[*]} …" >&2
-    run_quietly install_with "$manager" || fail "$manager could not install ${missing[*]}"
-}
-
-install_with() {
-    if [[ $1 == apt-get ]]; then
-        # A fresh image has no package lists; stale ones may still do.
-        apt-get update || true
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
-    else
-        dnf install -y "${missing[@]}"
-    fi
-}
-
-run_quietly() {
-    local output
-    output=$("$@" </dev/null 2>&1) && return
-    tail -n 20 <<<"$output" >&2
-    return 1
+    run_quietly install_with "$manager" "${missing[@]}" || fail "$manager could not install ${missing[*]}"
 }
 
 require_system_packages() {

@@ -57,14 +57,6 @@ parse_arguments() {
     done
 }
 
-# Says what a command says only if it fails.
-run_quietly() {
-    local output
-    output=$("$@" </dev/null 2>&1) && return
-    tail -n 20 <<<"$output" >&2
-    return 1
-}
-
 must() { run_quietly "$@" || fail "$* failed"; }
 
 # ------------------------------------------------------------------------------------------- the host
@@ -141,26 +133,6 @@ package_of() {
     esac
 }
 
-package_manager() {
-    local name
-    for name in apt-get dnf; do
-        if command -v "$name" >/dev/null; then
-            echo "$name"
-            return
-        fi
-    done
-}
-
-install_with() {
-    if [[ $1 == apt-get ]]; then
-        # A fresh image has no package lists; stale ones may still do.
-        apt-get update || true
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
-    else
-        dnf install -y "${missing[@]}"
-    fi
-}
-
 require_dependencies() {
     local manager
     find_missing_packages
@@ -168,7 +140,7 @@ require_dependencies() {
     manager=$(package_manager)
     [[ -n $manager ]] || fail "please install first (by Debian's names): ${missing[*]}"
     echo "Installing ${missing[*]} …" >&2
-    run_quietly install_with "$manager" || fail "$manager could not install ${missing[*]}"
+    run_quietly install_with "$manager" "${missing[@]}" || fail "$manager could not install ${missing[*]}"
     find_missing_packages
     ((${#missing[@]} == 0)) || fail "still missing after the installation: ${missing[*]}"
 }
@@ -441,6 +413,7 @@ remove_everything() {
 main() {
     parse_arguments "$@"
     cd "$(dirname "${BASH_SOURCE[0]}")/.."
+    . scripts/packages.sh
     require_root
     "${action}_everything"
 }

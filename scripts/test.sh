@@ -15,6 +15,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/packages.sh
 
 # A git hook sets these, and they would send the tests' git into this repository.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
@@ -94,13 +95,20 @@ run_in_background() {
 }
 
 join() {
-    local name=$1 result=ok
-    if ! wait "${background[$name]}"; then
+    local name=$1 result=ok status=0
+    echo "── $name goes on"
+    wait "${background[$name]}" || status=$?
+    unset "background[$name]"
+    if ((status == 5)); then
+        leave_out "$name" "none of its tests was asked for"
+        return
+    fi
+    tested=true
+    if ((status != 0)); then
         result=FAILED
         echo "── $name"
         cat "$logs/$name"
     fi
-    unset "background[$name]"
     record "$name" "$result" "$((SECONDS - $(cat "$logs/$name.seconds" || echo 0)))"
 }
 
@@ -199,13 +207,7 @@ install_tools() {
     command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     ((${#missing[@]} && EUID == 0)) && command -v apt-get >/dev/null || return 0
     echo "Installing ${missing[*]} …" >&2
-    install_packages "${missing[@]}" >"$logs/apt" 2>&1 </dev/null || tail -n 5 "$logs/apt" >&2
-}
-
-install_packages() {
-    # A fresh image has no package lists; stale ones may still do.
-    apt-get update || true
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    install_with apt-get "${missing[@]}" >"$logs/apt" 2>&1 </dev/null || tail -n 5 "$logs/apt" >&2
 }
 
 can_make_roots() { ((EUID == 0)) && command -v systemd-nspawn mmdebstrap >/dev/null; }
@@ -306,25 +308,30 @@ add_path() {
     esac
 }
 
-# The hosts need one core, the other pass the other.
+# Hosts are waited for more than they work, so the other passes run beside them.
 run_tests() {
+    if ((${#system_paths[@]} == 0)); then
+        leave_out pytest-system "only other tests were asked for"
+    else
+        wait_for_roots
+        if ((${#paths[@]})); then
+            start pytest-system run_system "${options[@]}" "${system_paths[@]}"
+        else
+            watched_step pytest-system run_system "${options[@]}" "${system_paths[@]}"
+        fi
+    fi
     if ((${#paths[@]})); then
         watched_step pytest run_pytest .venv "${options[@]}" "${paths[@]}"
     else
         leave_out pytest "only system tests were asked for"
     fi
-    $fast || start pytest-oldest run_oldest
-    if ((${#system_paths[@]})); then
-        wait_for_roots
-        watched_step pytest-system run_system "${options[@]}" "${system_paths[@]}"
-    else
-        leave_out pytest-system "only other tests were asked for"
-    fi
     if $fast; then
         leave_out pytest-oldest "asked for by --fast"
     else
-        join pytest-oldest
+        start pytest-oldest run_oldest
     fi
+    if [[ -n ${background[pytest-system]:-} ]]; then join pytest-system; fi
+    if [[ -n ${background[pytest-oldest]:-} ]]; then join pytest-oldest; fi
     $tested || failed=true # a misspelt -k must not look like a success
 }
 
