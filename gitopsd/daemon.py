@@ -100,14 +100,18 @@ class Daemon:
             self._stop()
             return True
 
-    def _load(self) -> None:
-        """Put the configuration in force, or leave the one in force as it is if the new one is broken."""
+    def _load(self, *, again: bool = False) -> None:
+        """Put the configuration in force, or leave the one in force as it is if the new one is broken.
+
+        `again`: nobody asked for it, and what was said to be wrong is not said once more.
+        """
         try:
             config = configuration.load(self._config_path)
             if self._runner is None:
                 self._runner = runner.choose(config, self._config_text, self._secret_names)
         except GitopsdError as error:
-            self._tell_broken(error)
+            if not again or str(error) not in self._config_problem:
+                self._tell_broken(error)
             return
         self._is_broken = False
         if self._serving:
@@ -130,7 +134,7 @@ class Daemon:
         with contextlib.suppress(ConfigError):
             self._mended = configuration.load(self._config_path)
             if self._mended == before:
-                self._load()
+                self._load(again=True)
 
     def _tell_broken(self, error: GitopsdError) -> None:
         self._is_broken = True

@@ -264,6 +264,25 @@ def test_a_daemon_that_is_to_use_units_where_there_are_none_says_why_and_takes_n
     wait_for(lambda: wants_units.get("/readyz").status == 200, "the mended configuration")
 
 
+def test_a_daemon_that_looks_again_whether_it_can_have_units_says_only_once_that_it_cannot(
+    wants_units: Site, tmp_path: Path
+) -> None:
+    wants_units.start()
+    (tmp_path / "other").mkdir()
+    other = Site(tmp_path / "other")
+    try:
+        for _ in range(2):
+            other.config_path.write_text("colour: red\n")
+            other.start()
+            other.write_config()
+            wait_for(lambda: other.get("/readyz").status == 200, "another daemon to have looked again")
+            other.stop()
+    finally:
+        other.close()
+
+    assert wants_units.log().count("runner: systemd: ") == 1
+
+
 def test_what_is_recorded_can_be_read_where_units_are_wanted_and_there_are_none(wants_units: Site) -> None:
     for words in (("status",), ("status", "blog"), ("history",), ("why", "blog")):
         done = wants_units.run(*words)

@@ -1,6 +1,7 @@
 """SIGHUP: a configuration that is whole comes into force, one that is broken does not."""
 
 import signal
+from pathlib import Path
 
 from tests.site import Site, wait_for
 
@@ -58,3 +59,50 @@ def test_a_broken_configuration_at_the_start_is_answered_503_until_it_is_mended(
     wait_for(lambda: site.get("/readyz").status == 200, "the mended configuration")
     assert site.deliver("blog", remote.tip()).status == 202
     site.wait_for_job("blog", "succeeded")
+
+
+def test_a_configuration_that_is_broken_at_the_start_comes_into_force_as_soon_as_it_is_mended(site: Site) -> None:
+    remote = site.add_repo("blog")
+    whole = site.config_path.read_text()
+    site.config_path.write_text("repos: [blog]\n")
+    site.start()
+    assert site.deliver("blog", remote.tip()).status == 503
+
+    site.config_path.write_text(whole)  # and nobody reloads it
+
+    wait_for(lambda: site.get("/readyz").status == 200, "the mended configuration")
+    assert site.deliver("blog", remote.tip()).status == 202
+    site.wait_for_job("blog", "succeeded")
+
+
+def test_after_a_broken_reload_the_mended_configuration_comes_into_force_by_itself(site: Site) -> None:
+    site.add_repo("blog")
+    site.start()
+    site.config_path.write_text("colour: red\n")
+    site.signal(signal.SIGHUP)
+    wait_for(lambda: site.get("/readyz").status == 503, "the reload")
+
+    shop = site.add_repo("shop")  # writes it, in order and with one more
+
+    wait_for(lambda: site.get("/readyz").status == 200, "the mended configuration")
+    assert site.deliver("shop", shop.tip()).status == 202
+    assert site.json("status")["problems"] == []
+
+
+def test_a_configuration_in_order_that_is_changed_waits_for_its_reload(site: Site, tmp_path: Path) -> None:
+    site.add_repo("blog")
+    site.start()
+    site.config_path.write_text("colour: red\n")
+    (tmp_path / "other").mkdir()
+    other = Site(tmp_path / "other")
+    try:
+        whole = other.config_path.read_text()
+        other.config_path.write_text("colour: red\n")
+        other.start()
+        other.config_path.write_text(whole)
+        wait_for(lambda: other.get("/readyz").status == 200, "another daemon to have looked again")
+    finally:
+        other.close()
+
+    assert site.get("/readyz").status == 200
+    assert "colour" not in site.log()
