@@ -189,7 +189,7 @@ def test_a_delivery_in_the_moment_of_the_end_is_answered_by_this_daemon_or_the_n
     for _ in range(rounds):
         sender = threading.Thread(target=lambda: answers.append(site.deliver("blog", remote.tip())))
         # The one wait for time alone: whether it comes before, in or after the moment of the end is what is tried.
-        threading.Event().wait(random.uniform(0.1, 0.35))
+        threading.Event().wait(random.uniform(0.0, 0.3))
         sender.start()
         while sender.is_alive():
             if site.has_ended():
