@@ -326,6 +326,7 @@ def _read_secrets(config: Config) -> tuple[dict[str, tuple[Secret, ...]], dict[s
     closed = {}
     for receiver in config.receivers.values():
         read = [systemd.secret(name, os.environ) for name in receiver.secrets]
+        read += [(systemd.secret(f"{name}{systemd.NEXT}", os.environ)[0], "") for name in receiver.secrets]
         usable = tuple(secret for secret, _ in read if secret)
         missing = "; ".join(problem for _, problem in read if problem)
         if usable:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,13 +40,31 @@ def ask(
 
     `run_as` makes of git's argv one that runs it as somebody else.
     """
-    environment = systemd.child_environment(os.environ, frozenset(secrets)) | {
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",
-    }
-    environment.pop("CREDENTIALS_DIRECTORY", None)
+    environment = _environment(secrets)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         return list(pool.map(lambda repo: _tip(repo, environment, run_as), repos))
+
+
+def default_branch(
+    repo: Repo,
+    secrets: Collection[str],
+    run_as: Callable[[Repo, Sequence[str]], Sequence[str]] = lambda _repo, argv: argv,
+) -> str:
+    """The branch that the remote of `repo` takes for its own; "" if it does not say. The rest as for `ask`."""
+    environment = _with_ssh(repo, _environment(secrets))
+    try:
+        argv = run_as(repo, ("git", "ls-remote", "--symref", "--", repo.url, "HEAD"))
+        _, text = process.output_of(argv, environment=environment, timeout_sec=_REMOTE_SEC)
+    except GitopsdError:
+        return ""  # whoever asks for the tip next is told why
+    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _environment(secrets: Collection[str]) -> dict[str, str]:
+    environment = systemd.child_environment(os.environ, frozenset(secrets))
+    environment.pop("CREDENTIALS_DIRECTORY", None)
+    return environment | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 def enqueue_moved(store: Store, tips: Iterable[Tip]) -> list[str]:

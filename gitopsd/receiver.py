@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
 from gitopsd.providers import PROVIDERS, Provider
-from gitopsd.store import REFUSED_NOTE, Store
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store
 
 RETRY_AFTER_SEC = 30
 
@@ -27,6 +28,7 @@ _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
 _UNKNOWN = Receiver(name="(unknown)", provider="github", secrets=())
 _PROBE_SEC = 1.0
 _REJECTED_LOG_SEC = 10.0
+_PROOF_SEC = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class _Webhook:
         self._wake = wake
         self._clock = clock
         self._rejections = _Rejections(clock)
+        self._proofs = _Proofs(clock)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name) -> None:
         """Cap → read → verify raw bytes → parse → match → commit → answer."""
@@ -113,10 +116,15 @@ class _Webhook:
         body = req.bounded_stream.read()
         receiver = serving.config.receivers.get(name, _UNKNOWN)
         provider = PROVIDERS[receiver.provider]
-        signatures.verify(provider.scheme, req.headers, body, serving.secrets.get(receiver.name, ()))
+        secrets = serving.secrets.get(receiver.name, ())
+        proof = signatures.verify(provider.scheme, req.headers, body, secrets)
         self._rejections.proven(name, serving.store)
         event = provider.parse(req.headers, payload.decode(body, media_type))
-        return self._record(serving, receiver, event, _delivery_id(provider, req.headers, body))
+        delivery, matches = self._record(serving, receiver, event, _delivery_id(provider, req.headers, body))
+        if len(secrets) > 1:
+            for sender in [match.repo for match in matches] or [delivery.remote]:
+                self._proofs.given(receiver.name, proof.name, sender, serving.store)
+        return delivery, matches
 
     def _record(
         self, serving: Serving, receiver: Receiver, event: Event, delivery_id: str
@@ -189,6 +197,26 @@ class _Rejections:
     def _note(self, store: Store, receiver: str, value: object) -> None:
         with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
             store.write_note(f"{REFUSED_NOTE}{receiver}", value)
+
+
+class _Proofs:
+    """Keeps, while a secret is being rotated, who has signed with which one and when: `gitopsd init --finish` asks."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._written_at: dict[tuple[str, str, str], float] = {}
+
+    def given(self, receiver: str, secret: str, sender: str, store: Store) -> None:
+        """A delivery of `sender`, a repo or else a remote, was signed with `secret`. A burst of them is one note."""
+        key, now = (receiver, secret, sender), time.monotonic()
+        with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
+            if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
+                return
+            self._written_at[key] = now
+            note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}
+            note.setdefault(secret, {})[sender] = self._clock()
+            store.write_note(f"{PROOF_NOTE}{receiver}", note)
 
 
 class _Health:

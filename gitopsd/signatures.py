@@ -1,4 +1,4 @@
-"""Is this body from who it claims? Bytes + headers → None, or SignatureError."""
+"""Is this body from who it claims? Bytes + headers → the secret that proves it, or SignatureError."""
 
 import hmac
 import re
@@ -12,8 +12,8 @@ _HEX = re.compile(r"[0-9a-f]+")
 _NOBODYS_SECRET = Secret("nobody", random_secrets.token_bytes(32))
 
 
-def verify(scheme: HmacScheme, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret]) -> None:
-    """Raise SignatureError unless `body` is signed with one of `secrets`. `headers`: names in upper case.
+def verify(scheme: HmacScheme, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret]) -> Secret:
+    """The one of `secrets` that `body` is signed with. `headers`: names in upper case. Raises SignatureError.
 
     The error's text tells apart what went wrong for the journal; a sender must never see it. Where there is no secret
     the work is done all the same, so that the time it takes does not tell either.
@@ -36,3 +36,4 @@ def verify(scheme: HmacScheme, headers: Mapping[str, str], body: bytes, secrets:
         raise SignatureError(f"header {scheme.header.title()} is not '{scheme.prefix}' and {size} hex digits")
     if not any(proven):
         raise SignatureError("the signature does not match any secret")
+    return secrets[proven.index(True)]

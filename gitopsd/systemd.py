@@ -15,6 +15,9 @@ SECRETS_DIRECTORY = Path("/etc/gitopsd/secrets")
 KEYS_DIRECTORY = Path("/etc/gitopsd/keys")
 """The ssh keys of repos, each in a file of the repo's name. gitopsd-sync@ gets one of them, gitopsd-poll all."""
 
+NEXT = ".next"
+"""What follows the name of a secret in the name of its successor: both are accepted while it is being rotated."""
+
 _FIRST_FD = 3
 _PRIVATE = frozenset(
     ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "WATCHDOG_PID", "WATCHDOG_USEC")

@@ -16,6 +16,7 @@ _THREADS = 4
 _CONNECTIONS = 500
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
+_FIRST_WORDS_SEC = 2.0
 _CHANNEL_TIMEOUT_SEC = 30
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
@@ -33,6 +34,11 @@ class _Parser(HTTPRequestParser):
 
 class _Channel(HTTPChannel):
     parser_class = _Parser
+
+    def is_in_use(self) -> bool:
+        """Whether it is owed an answer: a request has begun to arrive, or is on its way from who has just connected."""
+        has_just_come = self.last_activity == self.creation_time > time.time() - _FIRST_WORDS_SEC
+        return bool(has_just_come or self.request or self.requests or self.total_outbufs_len)
 
 
 class WebServer:
@@ -103,7 +109,7 @@ class WebServer:
         return not self._answered.is_set()
 
     def stop(self) -> None:
-        """Take no new connection, finish the requests that have begun to arrive, and close everything."""
+        """Take no new connection, answer those who are in the middle of a request, and close everything."""
         self._draining.set()
         self._thread.join()
         for server in self._servers:
@@ -139,5 +145,4 @@ class WebServer:
         return any(isinstance(channel, HTTPChannel) for channel in list(self._map.values()))
 
     def _in_flight(self) -> bool:
-        channels = [channel for channel in self._map.values() if isinstance(channel, HTTPChannel)]
-        return any(channel.request or channel.requests or channel.total_outbufs_len for channel in channels)
+        return any(channel.is_in_use() for channel in list(self._map.values()) if isinstance(channel, _Channel))

@@ -81,13 +81,41 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     parser.set_defaults(command=None)
 
-    serve = _add(commands, "serve", _serve, "receive webhooks and start what they ask for")
-    serve.add_argument("--listen", metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: the inherited sockets)")
+    _add_setup(commands)
+    _add_daily(commands)
+    _add_services(commands)
+    return parser
+
+
+def _add_setup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What is done once for a host or a repo."""
+    init = _add(commands, "init", _init, "make the webhook secret, and show what to paste at the provider")
+    init.add_argument("receivers", metavar="RECEIVER", nargs="*", help="of these receivers only")
+    init.add_argument("--host", metavar="HOST", default="", help="the public name of this host, for the payload URL")
+    rotation = init.add_mutually_exclusive_group()
+    rotation.add_argument("--rotate", action="store_true", help="make a second secret; both are accepted for a while")
+    rotation.add_argument(
+        "--finish", action="store_true", help="drop the old secret, once all senders have the new one"
+    )
+
+    add = _add(commands, "add", _add_repo, "configure a repo: its file, its directory, its deploy key")
+    add.add_argument("url", metavar="URL", help="where to fetch from, anything that git clone takes")
+    add.add_argument("--name", metavar="NAME", help="its name here (default: the last part of the URL)")
+    add.add_argument("--path", metavar="PATH", help="where its checkout is to be (default: /srv/NAME)")
+    add.add_argument("--ref", metavar="REF", help="the branch to follow (default: the remote's own)")
+    add.add_argument("--strategy", metavar="STRATEGY", help="how a revision goes live (default: in-place)")
+
+    remove = _add(commands, "remove", _remove, "take a repo out of the configuration; its checkout stays")
+    remove.add_argument("name", metavar="NAME", help="the repo")
+    remove.add_argument("--yes", action="store_true", help="do not ask")
 
     check = _add(commands, "check", _check, "show every problem of the configuration, its secrets, remotes and paths")
     check.add_argument("--offline", action="store_true", help="do not ask the remotes")
     _add_json(check)
 
+
+def _add_daily(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What is done whenever somebody wants to know, or to see something done."""
     sync = _add(commands, "sync", _sync, "sync repos now, the same way as a push does")
     sync.add_argument("repos", metavar="REPO", nargs="*", help="the repos to sync")
     sync.add_argument("--all", action="store_true", help="sync every repo")
@@ -115,6 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_json(why)
 
+
+def _add_services(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What units run."""
+    serve = _add(commands, "serve", _serve, "receive webhooks and start what they ask for")
+    serve.add_argument("--listen", metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: the inherited sockets)")
+
     poll = _add(commands, "poll", _poll, "ask every remote, and queue a sync where one has moved (gitopsd-poll.timer)")
     _add_json(poll)
 
@@ -125,7 +159,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("repo", metavar="REPO")
 
     _add(commands, "version", _version, "print the version")
-    return parser
 
 
 def _add(
@@ -162,6 +195,32 @@ def _run(arguments: argparse.Namespace) -> int:
     from gitopsd.cli import serve
 
     return serve.run(arguments.config, arguments.repo)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import init
+
+    return init.init(
+        arguments.config,
+        arguments.receivers,
+        host=arguments.host,
+        rotate=arguments.rotate,
+        finish=arguments.finish,
+    )
+
+
+def _add_repo(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import add
+
+    given = {key: getattr(arguments, key) for key in ("path", "ref", "strategy")}
+    settings = {key: value for key, value in given.items() if value is not None}
+    return add.add(arguments.config, arguments.url, name=arguments.name, settings=settings)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import remove
+
+    return remove.remove(arguments.config, arguments.name, yes=arguments.yes)
 
 
 def _check(arguments: argparse.Namespace) -> int:

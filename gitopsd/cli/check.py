@@ -46,10 +46,20 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
             {"ok": not bad, "findings": [{"subject": each.subject, "problem": each.problem} for each in findings]}
         )
     for finding in findings:
-        mark = Text("✗ ", style="bold red") if finding.problem else Text("✓ ", style="green")
-        subject = f"{finding.subject}: " if finding.problem else finding.subject
-        out.print(Text.assemble(mark, terminal.plain(subject), terminal.plain(finding.problem or "")))
+        show(out, finding)
     return EXIT_CONFIG if bad else EXIT_DONE
+
+
+def of_repo(config: Config, repo: Repo, *, in_unit: bool) -> list[Finding]:
+    """Whether a sync of `repo` may write its checkout and reach its remote."""
+    return [_path(repo, in_unit=in_unit), *_remotes(config, [repo], in_unit=in_unit)]
+
+
+def show(out: Console, finding: Finding) -> None:
+    """Print one line on `finding`."""
+    mark = Text("✗ ", style="bold red") if finding.problem else Text("✓ ", style="green")
+    subject = f"{finding.subject}: " if finding.problem else finding.subject
+    out.print(Text.assemble(mark, terminal.plain(subject), terminal.plain(finding.problem or "")))
 
 
 def _look(config: Config, *, offline: bool) -> list[Finding]:

@@ -53,6 +53,15 @@ def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[s
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def ask(question: str) -> bool:
+    """Whether the person at the terminal says yes. Anything else, and an end of input, is a no."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
 def print_json(value: Any) -> None:
     """Print `value` for machines."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -13,7 +13,18 @@ from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_probl
 from gitopsd.errors import ConfigError
 from gitopsd.model import Config, Keep, Receiver, Repo, Retry
 
-__all__ = ["DEFAULT_PATH", "DEFAULT_RECEIVER", "default_state_dir", "dump", "has_credentials", "load", "schema"]
+__all__ = [
+    "DEFAULT_PATH",
+    "DEFAULT_RECEIVER",
+    "default_state_dir",
+    "dump",
+    "dump_repo",
+    "file_of",
+    "has_credentials",
+    "load",
+    "part_of",
+    "schema",
+]
 
 DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
 DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-webhook-secret",))
@@ -25,13 +36,16 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
-def load(path: Path) -> Config:
+def load(path: Path, draft: tuple[Path, str] | None = None) -> Config:
     """The configuration in `path` and in every `conf.d/*.yaml` beside it.
+
+    `draft`: a file in `conf.d` and its text, as if that were written there already.
 
     Raises ConfigError with every problem found in any of the files, each as `file:line: key: what is wrong`.
     """
-    parts, problems = _parts(path.parent / "conf.d")
-    files = [read(file) for file in (path, *parts)]
+    parts, problems = _parts(path)
+    drafts = dict([draft] if draft else [])
+    files = [read(file, drafts.get(file)) for file in dict.fromkeys((path, *parts, *drafts))]
     problems += [problem for file in files for problem in (*file.problems, *schema_problems(file))]
     merged, merge_problems = _merge(files)
     problems += merge_problems
@@ -41,8 +55,27 @@ def load(path: Path) -> Config:
     return _build(path, merged)
 
 
-def _parts(directory: Path) -> tuple[list[Path], list[str]]:
+def file_of(path: Path, repo: str) -> tuple[Path | None, bool]:
+    """The file of the configuration at `path` that names `repo`, and whether it holds nothing else."""
+    for file in map(read, (path, *_parts(path)[0])):
+        if repo in file.section("repos"):
+            return file.path, file.data == {"repos": {repo: file.section("repos")[repo]}}
+    return None, False
+
+
+def part_of(path: Path, repo: str) -> Path:
+    """The file in `conf.d` beside `path` that is for `repo` alone."""
+    return path.parent / "conf.d" / f"{repo}.yaml"
+
+
+def dump_repo(name: str, settings: Mapping[str, str]) -> str:
+    """The text of a file in `conf.d` that names one repo."""
+    return yaml.safe_dump({"repos": {name: dict(settings)}}, sort_keys=False, allow_unicode=True)
+
+
+def _parts(path: Path) -> tuple[list[Path], list[str]]:
     """The files in `conf.d`, and why it cannot be read. A hidden one is somebody's half-written or temporary file."""
+    directory = path.parent / "conf.d"
     try:
         entries = sorted(directory.iterdir())
     except FileNotFoundError:

@@ -45,10 +45,10 @@ class ConfigFile:
         return found if isinstance(found, dict) else {}
 
 
-def read(path: Path) -> ConfigFile:
-    """The file at `path`, whatever is wrong with it."""
+def read(path: Path, text: str | None = None) -> ConfigFile:
+    """The file at `path`, whatever is wrong with it; as if it held `text`, if that is given."""
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8") if text is None else text)
         node = loader.get_single_node()
         if node is None:
             return ConfigFile(path)

@@ -47,4 +47,6 @@ PROVIDER = Provider(
     scheme=HmacScheme(header="X-HUB-SIGNATURE-256", prefix="sha256=", algorithm="sha256"),
     delivery_header="X-GITHUB-DELIVERY",
     parse=parse,
+    form_at="GitHub: the repository (or organisation), Settings, Webhooks, Add webhook",
+    form=(("Content type", "application/json"), ("Events", "Just the push event")),
 )

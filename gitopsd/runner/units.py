@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gitopsd import journal
+from gitopsd import journal, process
 from gitopsd.errors import GitopsdError
 from gitopsd.journal import Kind
 
@@ -28,8 +28,10 @@ _DESTINATION = b"org.freedesktop.systemd1"
 _PATH = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
 _SERVICE = b"org.freedesktop.systemd1.Service"
+_SOCKET = b"org.freedesktop.systemd1.Socket"
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _WATCH_SEC = 0.2
+_RESTART_SEC = 150.0
 _DENIED = (1, 13)
 _EXIT_FAILED = 1
 _LONGEST_UNIT = 255
@@ -166,6 +168,22 @@ def start_daemon() -> None:
     _start(bus, DAEMON_UNIT)
 
 
+def restart_daemon() -> None:
+    """Have the daemon read its secrets again, if it runs; when this returns it has. Raises GitopsdError."""
+    _systemctl("try-restart", DAEMON_UNIT)
+
+
+def reload_daemon() -> None:
+    """Have the daemon read its configuration again, if it runs. Raises GitopsdError."""
+    _systemctl("try-reload-or-restart", DAEMON_UNIT)
+
+
+def address() -> str:
+    """Where the socket listens, as 127.0.0.1:8085; "" if it listens on no TCP port. Raises GitopsdError."""
+    listens = _Bus().property_of(SOCKET_UNIT, b"Listen", b"a(ss)", _SOCKET)
+    return next((where.decode() for kind, where in listens if kind == b"Stream" and b":" in where), "")
+
+
 def unit_states(units: Iterable[str]) -> dict[str, UnitState]:
     """How these units stand. Raises GitopsdError if systemd cannot be asked."""
     return _states(_Bus(), units)
@@ -190,6 +208,15 @@ def rights_of(unit: str) -> Rights:
         hides_homes=bus.property_of(unit, b"ProtectHome", b"s") != b"no",
         key=next((Path(path.decode()) for name, path in loaded if name == b"ssh-key"), None),
     )
+
+
+def _systemctl(*words: str) -> None:
+    """For whoever has a terminal: unlike a call over D-Bus it waits until systemd has done it."""
+    argv = ("systemctl", "--quiet", *words)
+    ended, text = process.output_of(argv, environment=os.environ, timeout_sec=_RESTART_SEC)
+    if ended.exit_code != 0:
+        why = "it takes too long" if ended.timed_out else text.strip() or "it failed"
+        raise GitopsdError(f"{' '.join(argv)}: {why}; see: journalctl -u {DAEMON_UNIT}")
 
 
 def _start(bus: "_Bus", unit: str) -> None:
@@ -226,12 +253,12 @@ class _Bus:
         words = apply_signature(signature, list(arguments))
         return self._ask(method, lambda bus: bus.call_method(_DESTINATION, _PATH, _MANAGER, method, words).body)
 
-    def property_of(self, unit: str, name: bytes, signature: bytes) -> Any:
-        """A property of a service. Raises GitopsdError."""
+    def property_of(self, unit: str, name: bytes, signature: bytes, interface: bytes = _SERVICE) -> Any:
+        """A property of a unit, which is a service. Raises GitopsdError."""
         from pystemd.dbuslib import path_encode  # noqa: PLC0415
 
         path = path_encode(_PATH + b"/unit", unit.encode())
-        return self._ask(name, lambda bus: bus.get_property(_DESTINATION, path, _SERVICE, name, signature))
+        return self._ask(name, lambda bus: bus.get_property(_DESTINATION, path, interface, name, signature))
 
     def _ask(self, what: bytes, question: Callable[[Any], Any]) -> Any:
         from pystemd.dbusexc import DBusBaseError  # noqa: PLC0415

@@ -24,6 +24,9 @@ POLL_NOTE = "poll"
 REFUSED_NOTE = "refused by "
 """Followed by a receiver's name: when and why it refused a delivery, as {at, reason}; null once one was in order."""
 
+PROOF_NOTE = "proven by "
+"""Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""
+
 _LARGEST_ID = 2**63 - 1
 # A job from the future tells of a clock that was set back: its time can no longer be told, so it is due.
 _DUE = "state = 'pending' AND (due_at <= ? OR created_at > ?)"

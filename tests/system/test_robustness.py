@@ -51,7 +51,7 @@ def test_a_dispatcher_that_hangs_is_a_daemon_that_is_started_again(host: Host) -
     revision = host.push("blog")
     host.run("kill", "-STOP", *bus)  # whoever asks it for a start waits
     try:
-        # pystemd keeps the interpreter to itself while it waits, so the answer may stay behind. What it tells of may not.
+        # pystemd keeps the interpreter to itself while it waits, so the answer may stay behind. The job may not.
         assert host.deliver("blog", revision).status in (202, 0)
         host.wait_for(lambda: has_logged(host, DAEMON, "Watchdog timeout"), "the watchdog", 60)
     finally:

@@ -14,7 +14,7 @@ from gitopsd import journal
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
-from gitopsd.store import Store, path_in
+from gitopsd.store import PROOF_NOTE, Store, path_in
 from tests import catalog
 from tests.site import SECRET, signed_headers
 
@@ -38,7 +38,10 @@ class Parts:
         )
         self.repos: Mapping[str, Repo] = {"blog": repo("blog")}
         self.store = Store(path_in(self.config.state_dir), lambda: NOW)
-        self.secrets = {"default": (Secret("default", SECRET.encode()),), "second": (Secret("second", b"second"),)}
+        self.secrets: dict[str, tuple[Secret, ...]] = {
+            "default": (Secret("default", SECRET.encode()),),
+            "second": (Secret("second", b"second"),),
+        }
         self.closed: Mapping[str, str] = {}
         self.broken = ""
         self.dispatcher_problem = ""
@@ -297,3 +300,17 @@ def test_an_accepted_delivery_is_told_for_each_repo_with_its_job(
         {**common, "GITOPSD_REPO": "blog", "GITOPSD_JOB": "1"},
         {**common, "GITOPSD_REPO": "mirror", "GITOPSD_JOB": "2"},
     ]
+
+
+def test_while_two_secrets_are_accepted_it_is_noted_which_repo_signs_with_which(parts: Parts) -> None:
+    parts.secrets = {"default": (Secret("old", SECRET.encode()), Secret("new", b"second"))}
+    assert parts.deliver(push(), secret="second", delivery="one").status_code == 202
+    assert parts.deliver(push(ref="refs/heads/draft"), delivery="two").status_code == 200
+    assert parts.deliver(push("other"), secret="second", delivery="three").status_code == 200
+    noted = parts.store.read_note(f"{PROOF_NOTE}default")
+    assert noted == {"new": {"blog": NOW, "demo/other": NOW}, "old": {"blog": NOW}}
+
+
+def test_a_single_secret_is_not_worth_a_note(parts: Parts) -> None:
+    assert parts.deliver(push()).status_code == 202
+    assert parts.store.read_note(f"{PROOF_NOTE}default") is None

@@ -122,3 +122,8 @@ def test_the_error_tells_an_operator_what_went_wrong() -> None:
 def test_a_secret_does_not_show_its_value() -> None:
     assert KEY.decode() not in repr(Secret("name", KEY))
     assert KEY.decode() not in f"{[Secret('name', KEY)]}"
+
+
+def test_it_tells_which_secret_has_proved_it() -> None:
+    secrets = [Secret("other", b"other"), Secret("right", KEY), Secret("third", b"third")]
+    assert verify(SCHEME, {HEADER: f"sha256={DIGEST}"}, BODY, secrets).name == "right"

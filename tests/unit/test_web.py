@@ -163,6 +163,20 @@ def test_stopping_waits_for_the_rest_of_a_request_that_has_begun_to_arrive() -> 
     assert answer.endswith(b"read 6")
 
 
+def test_stopping_waits_for_the_request_of_who_has_just_connected() -> None:
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        wait_for(server.has_connections, "the server to accept")
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        moves = server.moves
+        wait_for(lambda: server._draining.is_set() and server.moves > moves, "it to be stopping")
+        client.sendall(post(3) + b"abc")
+        answer = read_all(client)
+        stopping.join(WAIT_SEC)
+    assert answer.endswith(b"read 3")
+
+
 def test_an_idle_connection_does_not_keep_it_from_stopping() -> None:
     listener = listen()
     with served(Application(), listener) as server, connect(listener) as client:

@@ -1,0 +1,134 @@
+"""What ssh needs before git can use it: a deploy key for one repo, and the host key of its remote."""
+
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gitopsd import process, systemd
+from gitopsd.cli import terminal
+from gitopsd.errors import GitopsdError
+from gitopsd.routing import normalise_url
+
+_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+_KNOWN_HOSTS_OF_SYNCS = Path("/var/lib/gitopsd-sync/.ssh/known_hosts")
+_SSH_SEC = 15.0
+_DEFAULT_PORT = 22
+# Where a forge takes deploy keys, below the page of the repository.
+_KEY_PAGES = {
+    "github.com": "settings/keys/new",
+    "gitlab.com": "-/settings/repository#js-deploy-keys-settings",
+    "codeberg.org": "settings/keys",
+    "bitbucket.org": "admin/access-keys/",
+}
+
+
+@dataclass(frozen=True)
+class SshHost:
+    """Who is asked for a repo over ssh."""
+
+    name: str
+    port: int = _DEFAULT_PORT
+
+    @property
+    def as_known(self) -> str:
+        """How known_hosts names it."""
+        return self.name if self.port == _DEFAULT_PORT else f"[{self.name}]:{self.port}"
+
+
+def host_of(url: str) -> SshHost | None:
+    """The ssh host that `url` names; None if git does not use ssh for it. Raises GitopsdError."""
+    if "://" in url:
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise GitopsdError(f"{url}: {error}") from error
+        if parts.scheme not in ("ssh", "git+ssh", "ssh+git") or not parts.hostname:
+            return None
+        return SshHost(parts.hostname, port or _DEFAULT_PORT)
+    name = normalise_url(url).partition("/")[0].strip("[]")
+    return SshHost(name) if name else None
+
+
+def path_of(repo: str) -> Path:
+    """Where the deploy key of `repo` is; its public half has `.pub` after it."""
+    return systemd.KEYS_DIRECTORY / repo
+
+
+def make(repo: str) -> bool:
+    """Make a deploy key; False if there is one. Raises GitopsdError."""
+    path = path_of(repo)
+    if path.exists():
+        return False
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    comment = f"gitopsd-{repo}@{socket.gethostname()}"
+    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+    return True
+
+
+def public_half(repo: str) -> str:
+    """The line to paste at the provider. Raises GitopsdError."""
+    return _run("ssh-keygen", "-y", "-f", str(path_of(repo)))
+
+
+def where_to_paste(url: str) -> str:
+    """The page that takes a deploy key for the repository at `url`, as well as it is known."""
+    host, _, name = normalise_url(url).partition("/")
+    page = _KEY_PAGES.get(host)
+    return f"https://{host}/{name}/{page}" if page else f"{host}, as a deploy key of {name}"
+
+
+def is_known(host: SshHost) -> bool:
+    """Whether syncs know the host key of `host`. Raises GitopsdError."""
+    files = [path for path in (_KNOWN_HOSTS, _KNOWN_HOSTS_OF_SYNCS) if path.exists()]
+    return any(_ended_well("ssh-keygen", "-F", host.as_known, "-f", str(path)) for path in files)
+
+
+def get_to_know(host: SshHost) -> str:
+    """Show the host key, and note it down if the person at the terminal says it is right. What is left to do, or ""."""
+    remedy = (
+        f"ssh-keyscan {f'-p {host.port} ' if host.port != _DEFAULT_PORT else ''}{host.name} >> {_KNOWN_HOSTS}"
+        "; then compare what `ssh-keygen -lf` says of it with what the provider publishes"
+    )
+    if not sys.stdin.isatty():
+        return f"the host key of {host.as_known} is not known; run: {remedy}"
+    try:
+        found = _run("ssh-keyscan", "-T", "10", "-p", str(host.port), host.name)
+    except GitopsdError as error:
+        return f"{error}; once it can be reached: {remedy}"
+    keys = "".join(f"{line}\n" for line in found.splitlines() if line and not line.startswith("#"))
+    if not keys:
+        return f"{host.as_known} shows no host key; once it can be reached: {remedy}"
+    print(f"{host.as_known} shows these host keys:")
+    for line in _fingerprints(keys).splitlines():
+        print(f"  {line}")
+    if not terminal.ask("Are they what the provider publishes?"):
+        return f"the host key of {host.as_known} is not trusted"
+    with _KNOWN_HOSTS.open("a", encoding="utf-8") as file:
+        file.write(keys)
+    _KNOWN_HOSTS.chmod(0o644)
+    return ""
+
+
+def _fingerprints(keys: str) -> str:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(keys)
+        file.flush()
+        return _run("ssh-keygen", "-l", "-f", file.name)
+
+
+def _ended_well(*argv: str) -> bool:
+    return process.output_of(argv, environment=os.environ, timeout_sec=_SSH_SEC)[0].exit_code == 0
+
+
+def _run(*argv: str) -> str:
+    """The output of a tool of ssh. Raises GitopsdError."""
+    ended, text = process.output_of(argv, environment=os.environ, timeout_sec=_SSH_SEC)
+    if ended.exit_code != 0:
+        why = text.strip().splitlines()[-1] if text.strip() else "failed" if not ended.timed_out else "hangs"
+        raise GitopsdError(f"{argv[0]}: {why}")
+    return text.strip()

@@ -1,0 +1,54 @@
+"""`gitopsd remove`: take a repo out of the configuration again."""
+
+import os
+import sys
+from pathlib import Path
+
+from gitopsd import config as configuration
+from gitopsd import runner
+from gitopsd.cli import files, keys, terminal
+from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
+from gitopsd.discovery import find_repo
+from gitopsd.errors import GitopsdError
+
+
+def remove(config_path: Path, name: str, *, yes: bool) -> int:
+    """Remove the file and the deploy key of a repo, once a person says yes. Its checkout, history and logs stay."""
+    config = configuration.load(config_path)
+    in_unit = runner.uses_units(config)
+    if in_unit and os.geteuid() != 0:
+        raise GitopsdError(f"only root may change the configuration; run: sudo gitopsd remove {name}")
+    repo = find_repo(config, name)
+    if repo.opted_in_by_file:
+        raise GitopsdError(f"{name} is a repo because of {repo.path}/.gitops; remove that file")
+    key = keys.path_of(name)
+    wanted = [_file(config_path, name), *([key, key.with_name(f"{key.name}.pub")] if in_unit else [])]
+    gone = [path for path in wanted if path.exists()]
+
+    print(f"To be removed: {', '.join(map(str, gone))}")
+    print(f"Stays: the checkout {repo.path}, the history and the logs")
+    if not yes and not sys.stdin.isatty():
+        print(f"gitopsd remove {name}: there is no terminal to ask at; give --yes", file=sys.stderr)
+        return EXIT_USAGE
+    if not yes and not terminal.ask(f"Remove {name}?"):
+        print("Nothing was removed.")
+        return EXIT_DONE
+    files.remove(*gone)
+    if in_unit:
+        runner.reload_daemon()
+    print(f"{name} is removed.")
+    if key in gone:
+        print(f"Its deploy key can go, too: {keys.where_to_paste(repo.url)}")
+    return EXIT_DONE
+
+
+def _file(config_path: Path, name: str) -> Path:
+    """The file that is for this repo alone. Raises GitopsdError if it holds anything else."""
+    file, is_alone = configuration.file_of(config_path, name)
+    if file is None:
+        raise GitopsdError(f"no file of the configuration names {name}")
+    if not is_alone or file == config_path:
+        raise GitopsdError(
+            f"{file} holds more than {name}; take repos.{name} out there, then: systemctl reload gitopsd"
+        )
+    return file

@@ -1,0 +1,363 @@
+"""`gitopsd init`, `add` and `remove`: from nothing to a deploy, and back."""
+
+import re
+import shlex
+import stat
+from typing import Any
+
+import pytest
+
+from tests.system.host import CONFIG, SECRET_FILE, Host
+from tests.system.operator import daemon_pid, let_in_by_key, switch_on, wait_for_job, wait_until_deployed
+
+BLOG_FILE = "/etc/gitopsd/conf.d/blog.yaml"
+BLOG_KEY = "/etc/gitopsd/keys/blog"
+NEXT_FILE = f"{SECRET_FILE}.next"
+
+of_one_release = pytest.mark.parametrize("release", ["debian13"])
+"""For what has to do with our own files alone, and nothing with the version of systemd or ssh."""
+
+
+def run(host: Host, command: str, **more: Any) -> str:
+    """What the command prints; it has to end well."""
+    return host.run(*shlex.split(command), **more).stdout
+
+
+def refusal(host: Host, command: str, code: int = 1) -> str:
+    """What the command says when it does not do what it was asked for."""
+    ended = host.run(*shlex.split(command), check=False)
+    assert ended.returncode == code, ended
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.strip()
+
+
+def at_terminal(host: Host, command: str, answer: str) -> str:
+    """What a person sees who types the command at a terminal, and then the answer."""
+    said = host.run("script", "--quiet", "--command", command, "/dev/null", input=answer).stdout
+    return re.sub(r"\x1b\[[0-9;]*m", "", said)
+
+
+def secret_shown(text: str) -> str:
+    found = re.search(r"^  Secret +(\S+)$", text, re.MULTILINE)
+    assert found, text
+    return found[1]
+
+
+@pytest.fixture
+def remote(host: Host) -> str:
+    """The URL of a remote called blog."""
+    return host.add_remote("blog")
+
+
+def over_ssh(host: Host, url: str) -> str:
+    """The same remote over ssh, to which nobody has a key yet."""
+    let_in_by_key(host, key="/root/.ssh/other")
+    host.run("rm", "/root/.ssh/other", "/root/.ssh/authorized_keys")
+    return f"ssh://root@127.0.0.1{url}"
+
+
+def let_in(host: Host) -> None:
+    """What pasting the key at the provider does."""
+    host.run("install", "-m", "0600", f"{BLOG_KEY}.pub", "/root/.ssh/authorized_keys")
+
+
+# ------------------------------------------------------------------------------------------------------ init
+
+
+def test_a_secret_is_made_for_root_alone_and_shown_with_what_else_is_to_be_pasted(host: Host) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    said = run(host, "gitopsd init --host hooks.example.org")
+    secret = host.read(SECRET_FILE).strip()
+    assert re.fullmatch("[0-9a-f]{64}", secret)
+    assert secret_shown(said) == secret
+    assert run(host, f"stat --format '%a %U' {SECRET_FILE}").split() == ["600", "root"]
+    assert "https://hooks.example.org/api/webhook/gitops" in said
+    assert "application/json" in said
+    assert "push event" in said
+
+
+@of_one_release
+def test_made_again_nothing_changes_and_the_same_is_shown(host: Host) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    first = run(host, "gitopsd init")
+    assert run(host, "gitopsd init") == first.replace("made just now", "as it was")
+
+
+@of_one_release
+def test_what_is_shown_for_tunnels_exposes_the_hook_path_and_nothing_else(host: Host) -> None:
+    said = run(host, "gitopsd init --host h.example")
+    pattern = re.search(r"hostname h\.example, path (\S+), service http://127\.0\.0\.1:8085$", said, re.MULTILINE)
+    assert pattern, said
+    assert re.search(pattern[1], "/api/webhook/gitops")
+    for other in ("/", "/readyz", "/api/webhook/gitops/more", "/x/api/webhook/gitops"):
+        assert not re.search(pattern[1], other)
+    assert "--set-path=/api/webhook/gitops http://127.0.0.1:8085/api/webhook/gitops" in said
+    assert "http_status:404" in said
+
+
+@of_one_release
+def test_each_receiver_gets_a_secret_and_a_path_of_its_own(host: Host) -> None:
+    receivers = {name: {"provider": "github", "secrets": [f"{name}-secret"]} for name in ("ci", "forge")}
+    host.configure({"receivers": receivers})
+    said = run(host, "gitopsd init")
+    assert host.read("/etc/gitopsd/secrets/ci-secret") != host.read("/etc/gitopsd/secrets/forge-secret")
+    assert "/hook/ci\n" in said
+    assert "/hook/forge\n" in said
+    assert "path ^(/hook/ci|/hook/forge)$" in said
+    assert "/hook/forge" not in run(host, "gitopsd init ci")
+    assert "known: ci, forge" in refusal(host, "gitopsd init blog")
+
+
+@of_one_release
+def test_an_empty_secret_is_replaced(host: Host) -> None:
+    host.write(SECRET_FILE, "\n", mode=0o600)
+    assert secret_shown(run(host, "gitopsd init")) == host.read(SECRET_FILE).strip() != ""
+
+
+@of_one_release
+def test_only_root_may_make_a_secret(host: Host) -> None:
+    ended = host.run("gitopsd", "init", user="nobody", check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == "gitopsd: only root may write secrets; run: sudo gitopsd init"
+
+
+@of_one_release
+def test_without_units_it_says_how_a_secret_is_given(host: Host) -> None:
+    host.write(CONFIG, "runner: local\n")
+    assert "export GITHUB_WEBHOOK_SECRET=" in refusal(host, "gitopsd init")
+
+
+def test_a_rotation_accepts_both_secrets_and_ends_once_every_sender_has_the_new_one(host: Host, remote: str) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    old = secret_shown(run(host, "gitopsd init"))
+    run(host, f"gitopsd add {remote}")
+    switch_on(host)
+    assert "nothing to rotate" not in run(host, "gitopsd init --rotate")
+    new = host.read(NEXT_FILE).strip()
+    assert secret_shown(run(host, "gitopsd init --rotate")) == new
+    assert host.read(SECRET_FILE).strip() == old != new
+
+    revision = host.push("blog")
+    assert "nothing was signed with the new secret yet" in refusal(host, "gitopsd init --finish")
+    assert host.deliver("blog", revision, secret=old).status == 202
+    assert "still signed with the old secret: blog" in refusal(host, "gitopsd init --finish")
+    assert host.deliver("blog", revision, secret=new).status in (200, 202)
+    run(host, "gitopsd init --finish")
+
+    assert host.read(SECRET_FILE).strip() == new
+    assert not host.exists(NEXT_FILE)
+    assert host.deliver("blog", revision, secret=old).status == 401
+    assert host.deliver("blog", revision, secret=new).status in (200, 202)
+    assert "no secret is being rotated" in refusal(host, "gitopsd init --finish")
+
+
+@of_one_release
+def test_who_was_not_heard_of_during_a_rotation_is_named_at_its_end(host: Host, remote: str) -> None:
+    run(host, "gitopsd init")
+    run(host, f"gitopsd add {remote}")
+    run(host, f"gitopsd add {host.add_remote('shop')}")
+    switch_on(host)
+    run(host, "gitopsd init --rotate")
+    new = host.read(NEXT_FILE).strip()
+    assert host.deliver("blog", host.push("blog"), secret=new).status == 202
+    assert "Not heard from since it began: shop." in run(host, "gitopsd init --finish")
+
+
+@of_one_release
+def test_a_rotation_needs_a_secret_to_begin_with(host: Host) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    assert "run: gitopsd init" in refusal(host, "gitopsd init --rotate")
+
+
+def test_a_secret_that_a_drop_in_loads_encrypted_is_left_to_it(host: Host) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    load = "[Service]\nLoadCredentialEncrypted=github-webhook-secret:/etc/gitopsd/hook.cred\n"
+    host.write("/etc/systemd/system/gitopsd.service.d/secret.conf", load)
+    host.run("systemctl", "daemon-reload")
+    assert "credential github-webhook-secret" in run(host, "gitopsd init")
+    assert not host.exists(SECRET_FILE)
+
+
+# ------------------------------------------------------------------------------------------------------- add
+
+
+def test_two_commands_after_the_secret_a_push_is_deployed(host: Host, remote: str) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    secret = secret_shown(run(host, "gitopsd init"))
+    run(host, f"gitopsd add {remote}")
+    switch_on(host)
+    revision = host.push("blog")
+    assert host.deliver("blog", revision, secret=secret).status == 202
+    wait_until_deployed(host, "blog", revision)
+
+
+def test_a_repo_is_taken_up_by_a_daemon_that_runs(host: Host, remote: str) -> None:
+    secret = secret_shown(run(host, "gitopsd init"))
+    switch_on(host)
+    assert host.deliver("blog", "", event="ping", secret=secret).status == 200
+    pid = daemon_pid(host)
+    run(host, f"gitopsd add {remote}")
+    revision = host.push("blog")
+    host.wait_for(lambda: host.deliver("blog", revision, secret=secret).status == 202, "the reload")
+    wait_until_deployed(host, "blog", revision)
+    assert daemon_pid(host) == pid
+
+
+@of_one_release
+def test_added_again_nothing_changes(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    text = host.read(BLOG_FILE)
+    run(host, f"gitopsd add {remote} --name blog --ref main")
+    assert host.read(BLOG_FILE) == text
+
+
+@of_one_release
+def test_what_the_operator_wrote_into_its_file_stays(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    host.write(BLOG_FILE, host.read(BLOG_FILE) + "    deploy: ['true']\n")
+    text = host.read(BLOG_FILE)
+    run(host, f"gitopsd add {remote}")
+    assert host.read(BLOG_FILE) == text
+    assert f"change that in {BLOG_FILE}" in refusal(host, f"gitopsd add {remote} --ref other")
+
+
+@of_one_release
+def test_the_branch_of_the_remote_is_followed_if_none_is_named(host: Host, remote: str) -> None:
+    host.run("git", "-C", remote, "branch", "trunk", "main")
+    host.run("git", "-C", remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    run(host, f"gitopsd add {remote}")
+    run(host, f"gitopsd add {remote} --name other --ref main")
+    assert "ref: trunk" in host.read(BLOG_FILE)
+    assert "ref: main" in host.read("/etc/gitopsd/conf.d/other.yaml")
+
+
+def test_a_remote_over_ssh_gets_a_key_that_is_shown_and_tried(host: Host, remote: str) -> None:
+    url = over_ssh(host, remote)
+    first = host.run("gitopsd", "add", url, check=False)
+    assert first.returncode == 75  # the key is not at the provider yet
+    assert host.read(f"{BLOG_KEY}.pub").split()[1] in first.stdout
+    assert "Permission denied" in first.stdout
+    assert stat.filemode(int(run(host, f"stat --format %f {BLOG_KEY}"), 16)) == "-rw-------"
+    key = host.read(BLOG_KEY)
+    let_in(host)
+    assert "✓ blog: remote" in run(host, f"gitopsd add {url}")
+    assert host.read(BLOG_KEY) == key
+    assert run(host, "gitopsd sync blog")
+
+
+@of_one_release
+def test_the_branch_of_a_remote_that_lets_nobody_in_yet_is_found_later(host: Host, remote: str) -> None:
+    host.run("git", "-C", remote, "branch", "trunk", "main")
+    host.run("git", "-C", remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    url = over_ssh(host, remote)
+    host.run("gitopsd", "add", url, check=False)
+    let_in(host)
+    run(host, f"gitopsd add {url}")
+    assert "ref: trunk" in host.read(BLOG_FILE)
+
+
+def test_a_host_key_is_shown_and_noted_down_only_if_a_person_says_it_is_right(host: Host, remote: str) -> None:
+    url = over_ssh(host, remote)
+    known = "/etc/ssh/ssh_known_hosts"
+    host.run("rm", known)
+    assert "ssh-keyscan 127.0.0.1 >> " in host.run("gitopsd", "add", url, check=False).stdout
+    let_in(host)
+    assert "SHA256:" in at_terminal(host, f"gitopsd add {url}", "n\n")
+    assert not host.exists(known)
+    assert "✓ blog: remote" in at_terminal(host, f"gitopsd add {url}", "y\n")
+    assert host.exists(known)
+
+
+@of_one_release
+@pytest.mark.parametrize(
+    ("arguments", "told", "code"),
+    [
+        ("https://me:token@example.org/blog.git", "holds credentials", 78),
+        ("/srv/remotes/blog.git --path srv/blog", "repos.blog.path", 78),
+        ("/srv/remotes/blog.git --strategy guess", "repos.blog.strategy", 78),
+        ("/srv/remotes/blog.git --name Blog!", "repos.Blog!", 78),
+        ("https://example.org/-.git", "give one: --name NAME", 1),
+        ("/srv/remotes/shop.git --name taken", "is taken by", 1),
+    ],
+)
+def test_what_cannot_be_right_is_refused_and_leaves_nothing_behind(
+    host: Host, remote: str, arguments: str, told: str, code: int
+) -> None:
+    run(host, f"gitopsd add {remote} --name taken")
+    before = run(host, "find /etc/gitopsd /srv -newer /etc/gitopsd/conf.d/taken.yaml")
+    assert told in refusal(host, f"gitopsd add {arguments}", code)
+    assert run(host, "find /etc/gitopsd /srv -newer /etc/gitopsd/conf.d/taken.yaml") == before
+
+
+@of_one_release
+def test_only_root_may_add_and_remove_repos(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    for command in (f"add {remote}", "remove blog --yes"):
+        ended = host.run("gitopsd", *command.split(), user="nobody", check=False)
+        assert ended.returncode == 1
+        assert f"run: sudo gitopsd {command.removesuffix(' --yes')}" in ended.stderr
+
+
+@of_one_release
+def test_a_checkout_that_is_there_keeps_its_owner_and_the_remedy_is_told(host: Host, remote: str) -> None:
+    host.run("install", "-d", "-o", "daemon", "/srv/blog")
+    ended = host.run("gitopsd", "add", remote, check=False)
+    assert ended.returncode == 75
+    assert "chown -R gitopsd-sync /srv/blog" in ended.stdout
+    assert run(host, "stat --format %U /srv/blog").strip() == "daemon"
+
+
+# ---------------------------------------------------------------------------------------------------- remove
+
+
+def test_a_repo_is_removed_after_a_question_and_its_checkout_stays(host: Host, remote: str) -> None:
+    run(host, "gitopsd init")
+    run(host, f"gitopsd add {remote}")
+    run(host, "gitopsd sync blog")
+    assert "Nothing was removed" in at_terminal(host, "gitopsd remove blog", "\n")
+    assert host.exists(BLOG_FILE)
+    assert "blog is removed" in at_terminal(host, "gitopsd remove blog", "y\n")
+    assert not host.exists(BLOG_FILE)
+    assert host.exists("/srv/blog/README")
+    assert "there is no repo 'blog'" in refusal(host, "gitopsd remove blog --yes")
+
+
+@of_one_release
+def test_where_nobody_can_be_asked_nothing_is_removed(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    assert "give --yes" in refusal(host, "gitopsd remove blog", 2)
+    assert host.exists(BLOG_FILE)
+
+
+@of_one_release
+def test_the_key_of_a_removed_repo_goes_with_it(host: Host, remote: str) -> None:
+    url = over_ssh(host, remote)
+    host.run("gitopsd", "add", url, check=False)
+    run(host, "gitopsd remove blog --yes")
+    assert not host.exists(BLOG_KEY)
+    assert not host.exists(f"{BLOG_KEY}.pub")
+
+
+@of_one_release
+def test_a_file_that_holds_more_is_left_to_the_operator(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    text = host.read(BLOG_FILE) + f"  shop:\n    url: {remote}\n    path: /srv/shop\n"
+    host.write(BLOG_FILE, text)
+    assert f"{BLOG_FILE} holds more than blog" in refusal(host, "gitopsd remove blog --yes")
+    assert host.read(BLOG_FILE) == text
+
+
+def test_a_removed_repo_is_not_deployed_any_more_and_can_come_back(host: Host, remote: str) -> None:
+    secret = secret_shown(run(host, "gitopsd init"))
+    run(host, f"gitopsd add {remote}")
+    switch_on(host)
+    assert host.deliver("blog", host.push("blog"), secret=secret).status == 202
+    wait_for_job(host, "blog", "succeeded")
+    run(host, "gitopsd remove blog --yes")
+    revision = host.push("blog")
+    answer = host.wait_for(lambda: [host.deliver("blog", revision, secret=secret, delivery="x")], "an answer")[0]
+    assert answer.status == 200
+    assert "no repo is configured" in answer.payload["reason"]
+    run(host, f"gitopsd add {remote}")
+    run(host, "gitopsd sync blog")
+    wait_until_deployed(host, "blog", revision)
