@@ -12,8 +12,8 @@ shopt -s nullglob
 readonly python=/usr/bin/python3
 readonly launcher=/usr/local/bin/gitopsd
 readonly unit_dir=/usr/local/lib/systemd/system
+readonly man_dir=/usr/local/share/man
 readonly config=/etc/gitopsd/gitopsd.yaml
-readonly secret=/etc/gitopsd/secrets/github-webhook-secret
 readonly kept=(/etc/gitopsd /var/lib/gitopsd /var/lib/gitopsd-sync)
 
 # Where the parts of units/ go that are no units.
@@ -230,6 +230,16 @@ install_units() {
     done
 }
 
+install_manual() {
+    local pages path
+    pages=$(mktemp -d)
+    run_quietly "$python" -I -B packaging/man.py "$pages" || fail "the manual pages could not be written"
+    for path in "$pages"/*.[1-9]; do
+        put "$man_dir/man${path##*.}/${path##*/}" 644 <"$path"
+    done
+    rm -rf "$pages"
+}
+
 # The names of the units of whatever version is installed.
 installed_units() {
     local path
@@ -300,22 +310,11 @@ start_anew() {
 
 version() { sed -nE 's/^__version__ = "(.*)"$/\1/p' gitopsd/__init__.py; }
 
-secret_command() {
-    if command -v openssl >/dev/null; then
-        echo 'openssl rand -hex 20'
-    else
-        echo 'od -An -vtx1 -w20 -N20 /dev/urandom | tr -d " "'
-    fi
-}
-
 print_next_steps() {
     printf 'gitopsd %s is installed. What is next:\n\n' "$(version)"
-    if [[ ! -e $secret ]]; then
-        printf '  %s\n' '# a secret; the same goes into the webhook at GitHub' "(umask 077; $(secret_command) >$secret)"
-    fi
     printf '  %s\n' \
-        "# your repos, in $config; then" \
-        'gitopsd check' \
+        'gitopsd init                                # the secret, and what to paste at GitHub' \
+        'gitopsd add git@github.com:me/blog.git      # for each repo' \
         'systemctl enable --now gitopsd.socket' \
         'gitopsd status'
 }
@@ -338,6 +337,7 @@ install_everything() {
     mapfile -t outdated < <(outdated_units)
     delete_units "${outdated[@]}"
     install_units
+    install_manual
     install_config
     if is_this_host; then introduce_to_system "$site"; fi
     install_launcher "$site"
@@ -367,7 +367,8 @@ delete_program() {
 delete_places() {
     local path
     for path in "${places[@]}"; do rm -f "$destdir$path"; done
-    for path in /usr/local/lib/{systemd/{system,system-preset,catalog},systemd,sysusers.d,tmpfiles.d}; do
+    rm -f "$destdir$man_dir"/man8/{gitopsd,gitops_sync.sh}.8 "$destdir$man_dir/man5/gitopsd.yaml.5"
+    for path in "$man_dir"/man{5,8} /usr/local/lib/{systemd/{system,system-preset,catalog},systemd,sysusers.d,tmpfiles.d}; do
         rmdir "$destdir$path" 2>/dev/null || true
     done
 }

@@ -24,6 +24,7 @@ def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, st
 
     What is done already is left as it is, so it can be called again once a key was pasted, say.
     """
+    os.umask(0o022)  # root's may be 077, and the users of the services have to read what is made here
     name = name or _name_of(url)
     config = configuration.load(config_path)
     in_unit = runner.uses_units(config)

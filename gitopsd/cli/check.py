@@ -23,6 +23,9 @@ from gitopsd.model import Config, Repo
 from gitopsd.store import Store, path_in
 
 
+_GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing looked at. `problem` is None where it is well."""
@@ -149,4 +152,6 @@ def _with_remedy(tip: poll.Tip, *, in_unit: bool) -> str:
         return f"{tip.problem} run: ssh-keyscan HOST >> /etc/ssh/ssh_known_hosts, and compare the fingerprint"
     if "Permission denied" in tip.problem and in_unit and not key.exists():
         return f"{tip.problem} there is no key for it: {key} (root, 0600)"
+    if "could not read Username" in tip.problem:
+        return f"{tip.problem} (name a credential helper in {_GIT_CONFIG}, or take the ssh URL and a deploy key)"
     return tip.problem

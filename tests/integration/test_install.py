@@ -32,10 +32,9 @@ pytestmark = pytest.mark.skipif(not _is_new_enough(), reason=f"{SYSTEM_PYTHON} i
 def checkout(tmp_path: Path) -> Path:
     """A copy of what is installed from, to be changed by a test."""
     top = tmp_path / "checkout"
-    for name in ("gitopsd", "scripts", "units"):
+    for name in ("docs", "gitopsd", "packaging", "scripts", "units"):
         shutil.copytree(TOP / name, top / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    (top / "docs").mkdir()
-    shutil.copy(TOP / "docs" / "gitopsd.example.yaml", top / "docs")
+    shutil.copy(TOP / "CHANGELOG.md", top)
     return top
 
 
@@ -105,6 +104,14 @@ def test_what_belongs_to_the_units_is_where_systemd_and_polkit_look(
 ) -> None:
     install_into(root, checkout)
     assert (root / place).read_bytes() == (checkout / "units" / name).read_bytes()
+
+
+def test_the_manual_is_installed(checkout: Path, root: Path) -> None:
+    install_into(root, checkout)
+    pages = {
+        str(path.relative_to(root / "usr/local/share/man")) for path in (root / "usr/local/share/man").rglob("*.*")
+    }
+    assert pages == {"man8/gitopsd.8", "man8/gitops_sync.sh.8", "man5/gitopsd.yaml.5"}
 
 
 def test_the_package_is_all_of_the_checkout_and_nothing_that_was_compiled_there(checkout: Path, root: Path) -> None:
