@@ -83,7 +83,8 @@ def _same(repo: Repo, settings: dict[str, str], file: Path) -> Repo:
 
 def _default_branch(config: Config, repo: Repo, *, in_unit: bool) -> str:
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
-    return poll.default_branch(repo, secrets, places.as_unit) if in_unit else poll.default_branch(repo, secrets)
+    with terminal.waiting(terminal.console(), "asking the remote"):
+        return poll.default_branch(repo, secrets, places.as_unit) if in_unit else poll.default_branch(repo, secrets)
 
 
 def _follow(config_path: Path, repo: Repo, file: Path, branch: str) -> Repo:
@@ -135,7 +136,8 @@ def _report(config: Config, repo: Repo, file: Path, left: Sequence[str], *, in_u
     print(f"{repo.name}  follows {repo.ref} of {repo.url} at {repo.path} ({file})")
     for line in left:
         print(line)
-    findings = check.of_repo(config, repo, in_unit=in_unit)
+    with terminal.waiting(out, "asking the remote"):
+        findings = check.of_repo(config, repo, in_unit=in_unit)
     for finding in findings:
         check.show(out, finding)
     print("\nNext:")

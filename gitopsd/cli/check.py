@@ -3,10 +3,8 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -22,7 +20,6 @@ from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.model import Config, Repo
 from gitopsd.store import Store, path_in
 
-
 _GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")
 
 
@@ -37,9 +34,8 @@ class Finding:
 def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
     """Look at everything and print what was found."""
     out = Console(quiet=True) if as_json else terminal.console()
-    waiting: AbstractContextManager[Any] = out.status("asking the remotes") if out.is_terminal else nullcontext()
     try:
-        with waiting:
+        with terminal.waiting(out, "asking the remotes"):
             findings = _look(configuration.load(config_path), offline=offline)
     except ConfigError as error:
         findings = [Finding("configuration", problem) for problem in error.problems]
@@ -94,7 +90,12 @@ def _secrets(config: Config, *, in_unit: bool) -> Iterator[Finding]:
             if problem and in_unit:
                 problem = of_credential(name)
             subject = f"receiver '{receiver.name}'"
-            yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'")
+            rotation = " (it is being rotated; see gitopsd init --finish)" if _is_rotated(name) else ""
+            yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'{rotation}")
+
+
+def _is_rotated(name: str) -> bool:
+    return os.path.exists(systemd.SECRETS_DIRECTORY / f"{name}{systemd.NEXT}")
 
 
 def _places(config: Config) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import runner, systemd
-from gitopsd.cli import files
+from gitopsd.cli import files, terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
@@ -34,7 +34,7 @@ def init(config_path: Path, names: Sequence[str], *, host: str, rotate: bool, fi
         return _finish(config, receivers)
     made = [path for receiver in receivers if (path := _make(receiver, rotate=rotate))]
     if made:
-        runner.restart_daemon()
+        _restart()
     for line in _text(config, receivers, host or _NO_HOST, made, rotate=rotate):
         print(line)
     return EXIT_DONE
@@ -54,6 +54,11 @@ def _require_units(config: Config) -> None:
         raise GitopsdError("only root may write secrets; run: sudo gitopsd init")
 
 
+def _restart() -> None:
+    with terminal.waiting(terminal.console(), f"restarting {runner.DAEMON_UNIT}"):
+        runner.restart_daemon()
+
+
 def _place(receiver: Receiver) -> Path:
     """The file of its first secret; others are the operator's own."""
     return systemd.SECRETS_DIRECTORY / receiver.secrets[0]
@@ -66,6 +71,10 @@ def _next(receiver: Receiver) -> Path:
 def _make(receiver: Receiver, *, rotate: bool) -> Path | None:
     """The file that was made, if one was missing."""
     path = _place(receiver)
+    if rotate and _is_given_otherwise(receiver):
+        raise GitopsdError(
+            f"secret '{receiver.secrets[0]}' is loaded by a drop-in; rotate it there, with a second name"
+        )
     if rotate and not _value(path):
         raise GitopsdError(f"{path} is not there, so there is nothing to rotate; run: gitopsd init")
     if rotate:
@@ -108,7 +117,7 @@ def _finish(config: Config, receivers: Sequence[Receiver]) -> int:
         files.sync_directory(systemd.SECRETS_DIRECTORY)
         store.write_note(f"{PROOF_NOTE}{receiver.name}", None)
         print(f"receiver '{receiver.name}': the old secret is no longer accepted ({_place(receiver)} is the new one)")
-    runner.restart_daemon()
+    _restart()
     if silent := find_repos(config).repos.keys() - set().union(*heard.values()):
         print(f"Not heard from since it began: {', '.join(sorted(silent))}. What is still signed with the old")
         print("secret is refused from now on: the next poll finds what it tells of, and gitopsd status says so.")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +52,11 @@ def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[s
     with out.capture() as captured:
         out.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def waiting(out: Console, text: str) -> AbstractContextManager[Any]:
+    """Say what is waited for while the block runs, on a terminal."""
+    return out.status(text) if out.is_terminal else nullcontext()
 
 
 def ask(question: str) -> bool:
