@@ -6,12 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Set
+from pathlib import Path
 from typing import BinaryIO
 
 from gitopsd import process, systemd
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SEC = 2 * process.GRACE_SEC
+# What `-m gitopsd` does, also where our modules are in a directory that only the launcher knows.
+_HOME = str(Path(__file__).parents[2])
+_PROGRAM = f"import sys; sys.path.append({_HOME!r}); from gitopsd.cli import main; main()"
 
 
 class LocalRunner:
@@ -38,7 +42,7 @@ class LocalRunner:
         environment.pop("CREDENTIALS_DIRECTORY", None)
         with _open_memory(self._config_text()) as config:
             # -P: not the modules of whatever directory somebody calls `gitopsd sync` in.
-            argv = (sys.executable, "-P", "-m", "gitopsd", "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
+            argv = (sys.executable, "-P", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
             output = process.NOWHERE if self._quiet else None
             child = process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
         self._children[repo] = child
