@@ -1,5 +1,6 @@
 """The values that cross borders: frozen, without behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -45,16 +46,71 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class HmacScheme:
-    """A signature in `header`: `prefix`, then the lower-case hex HMAC of the raw body."""
+    """A signature in `header`: the prefix of one of `digests` (prefix → algorithm), then the HMAC in lower-case hex.
+
+    It covers the raw body, or with `of_json` the JSON text within: the same, but for a form body.
+    """
 
     header: str
-    prefix: str
-    algorithm: str
+    digests: tuple[tuple[str, str], ...] = (("sha256=", "sha256"),)
+    of_json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScheme:
+    """The secret itself in `header`, after `prefix`. Secrets that are keys to sign with (`whsec_`) are none here."""
+
+    header: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasicScheme:
+    """HTTP's Basic authentication; the secret is `user:password`."""
+
+    header: str = "AUTHORIZATION"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandardScheme:
+    """Standard Webhooks 1.0: HMAC-SHA256 over id, time and raw body; the secret is `whsec_` and base64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ed25519Scheme:
+    """An Ed25519 signature (base64 in `header`) of the raw body and the nonce in `nonce_header`.
+
+    The secret is the public key in base64, which is no secret: whose repository it is, the signature does not tell.
+    """
+
+    header: str
+    nonce_header: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathScheme:
+    """The secret as the last part of the path, where the sender can do no better."""
+
+
+Scheme = HmacScheme | TokenScheme | BasicScheme | StandardScheme | Ed25519Scheme | PathScheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One POST as it came. Header names are in upper case; `media_type` in lower case, without parameters.
+
+    `token` is what stands behind the receiver's name in the path, or "".
+    """
+
+    headers: Mapping[str, str]
+    body: bytes
+    media_type: str = "application/json"
+    token: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefUpdate:
-    """One ref that a push moved. `revision` is None where the ref was deleted."""
+    """One ref that a push moved. `revision` is None where the ref was deleted, "" where it is not told."""
 
     ref: str
     revision: str | None
@@ -63,7 +119,10 @@ class RefUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteName:
-    """What a delivery calls its repository: a hint to find ours, never something to fetch from."""
+    """What a delivery calls its repository: a hint to find ours, never something to fetch from.
+
+    `full_name` is "" where the provider has none; then `urls` have to do.
+    """
 
     full_name: str
     urls: tuple[str, ...]
@@ -71,20 +130,22 @@ class RemoteName:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What a delivery says. `updates` is empty for every event but a push."""
+    """What a delivery says. `updates` is empty for every event but a push; `reason` then may say more than `kind`."""
 
     kind: str
     remote: RemoteName | None = None
     updates: tuple[RefUpdate, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """One configured endpoint. `secrets` are names."""
+    """One configured endpoint. `secrets` are names; `header` is where its sender was told to put token or signature."""
 
     name: str
     provider: str
     secrets: tuple[str, ...]
+    header: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

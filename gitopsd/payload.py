@@ -19,18 +19,25 @@ def decode(body: bytes, content_type: str) -> Payload:
 
     Raises PayloadError for anything that is not one JSON object in UTF-8.
     """
+    text = text_of(body, content_type)
     try:
-        text = body.decode("utf-8")
-        if content_type == "application/x-www-form-urlencoded":
-            text = _form_field(text)
         payload = json.loads(text, parse_constant=_reject_constant)
     except RecursionError as error:
         raise PayloadError("body is nested too deeply") from error
-    except ValueError as error:  # not UTF-8, not JSON, a number of more digits than Python reads, too many fields
+    except ValueError as error:  # not JSON, a number of more digits than Python reads
         raise PayloadError("body is not JSON in UTF-8") from error
     if not isinstance(payload, dict):
         raise PayloadError("body is not a JSON object")
     return payload
+
+
+def text_of(body: bytes, content_type: str) -> str:
+    """The JSON text in `body`, or in the form field `payload` of a form body. Raises PayloadError."""
+    try:
+        text = body.decode("utf-8")
+        return _form_field(text) if content_type == "application/x-www-form-urlencoded" else text
+    except ValueError as error:  # not UTF-8, too many fields
+        raise PayloadError("body is not JSON in UTF-8") from error
 
 
 def get_object(payload: Payload, key: str) -> Payload:
@@ -52,6 +59,16 @@ def get_text(payload: Payload, key: str, default: str | None = None) -> str:
         _wrong(key, "a text")
     if len(value) > _MAX_TEXT or _CONTROL.search(value):
         _wrong(key, "a text of at most 4096 characters without control characters")
+    return value
+
+
+def get_list(payload: Payload, key: str) -> list[Payload]:
+    """The list of objects under `key`; an empty one if it is absent or null. Raises PayloadError for anything else."""
+    value = payload.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        _wrong(key, "a list of objects")
     return value
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import falcon
@@ -16,19 +16,32 @@ from gitopsd import journal, payload, routing, signatures
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Decision, Delivery, Event, Match, Receiver, Repo, Secret
+from gitopsd.model import (
+    Config,
+    Decision,
+    Delivery,
+    Event,
+    Match,
+    PathScheme,
+    Receiver,
+    Repo,
+    Request,
+    Scheme,
+    Secret,
+    StandardScheme,
+)
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store
 
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
-_MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
 _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
 _UNKNOWN = Receiver(name="(unknown)", provider="github", secrets=())
 _PROBE_SEC = 1.0
 _REJECTED_LOG_SEC = 10.0
 _PROOF_SEC = 10.0
+_MEDIA_TYPES = frozenset(each for provider in PROVIDERS.values() for each in provider.media_types)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +76,7 @@ def create_app(
     webhook = _Webhook(serving, rescan, wake, clock)
     app.add_route("/api/webhook/gitops", webhook)
     app.add_route("/hook/{receiver}", webhook)
+    app.add_route("/hook/{receiver}/{token}", webhook)
     app.add_route("/healthz", _Health())
     app.add_route("/readyz", _Readiness(serving, dispatcher_problem))
     app.add_error_handler(Exception, _internal_error)
@@ -84,14 +98,18 @@ class _Webhook:
         self._rejections = _Rejections(clock)
         self._proofs = _Proofs(clock)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name) -> None:
+    def on_post(
+        self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name, token: str = ""
+    ) -> None:
         """Cap → read → verify raw bytes → parse → match → commit → answer."""
         serving = self._serving()
         if isinstance(serving, str):
             _unavailable(resp, "the configuration is broken")
             return
         try:
-            delivery, matches = self._receive(serving, receiver, req)
+            delivery, matches = self._receive(serving, receiver, token, req)
+        except _UnsignedPing:
+            _answer(resp, falcon.HTTP_200, reason="ping: the webhook reaches this receiver")
         except SignatureError as error:
             name = receiver if receiver in serving.config.receivers else _UNKNOWN.name
             self._rejections.refused(name, str(error), serving.store)
@@ -107,20 +125,26 @@ class _Webhook:
         else:
             self._reply(resp, delivery, matches)
 
-    def _receive(self, serving: Serving, name: str, req: falcon.Request) -> tuple[Delivery, tuple[Match, ...]]:
-        media_type = (req.content_type or "").partition(";")[0].strip().lower()
-        if media_type not in _MEDIA_TYPES:
-            raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(_MEDIA_TYPES)}")
-        if (req.content_length or 0) > serving.config.max_body:
-            raise falcon.HTTPError(falcon.HTTP_413, description=f"at most {serving.config.max_body} bytes")
-        body = req.bounded_stream.read()
+    def _receive(
+        self, serving: Serving, name: str, token: str, req: falcon.Request
+    ) -> tuple[Delivery, tuple[Match, ...]]:
         receiver = serving.config.receivers.get(name, _UNKNOWN)
         provider = PROVIDERS[receiver.provider]
+        request = _read(req, serving.config.max_body, token)
         secrets = serving.secrets.get(receiver.name, ())
-        proof = signatures.verify(provider.scheme, req.headers, body, secrets)
+        try:
+            proof = signatures.verify(_schemes(provider, receiver), request, secrets, self._clock())
+        except SignatureError:
+            if secrets and provider.is_unsigned_ping(request.headers, request.body):
+                raise _UnsignedPing from None
+            raise
         self._rejections.proven(name, serving.store)
-        event = provider.parse(req.headers, payload.decode(body, media_type))
-        delivery, matches = self._record(serving, receiver, event, _delivery_id(provider, req.headers, body))
+        if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
+            raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(provider.media_types)}")
+        content = payload.decode(request.body, request.media_type)
+        event = provider.parse(request.headers, content)
+        delivery_id = _delivery_id(provider.delivery_id(request.headers, content), request.body)
+        delivery, matches = self._record(serving, receiver, event, delivery_id)
         if len(secrets) > 1:
             for sender in [match.repo for match in matches] or [delivery.remote]:
                 self._proofs.given(receiver.name, proof.name, sender, serving.store)
@@ -257,8 +281,30 @@ class _Readiness:
         return self._store_problem
 
 
-def _delivery_id(provider: Provider, headers: Mapping[str, str], body: bytes) -> str:
-    given = headers.get(provider.delivery_header, "")
+class _UnsignedPing(Exception):  # noqa: N818 - no error: a trial that its sender cannot sign
+    pass
+
+
+def _read(req: falcon.Request, max_body: int, token: str) -> Request:
+    media_type = (req.content_type or "").partition(";")[0].strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        raise falcon.HTTPUnsupportedMediaType(description="send application/json")
+    if (req.content_length or 0) > max_body:
+        raise falcon.HTTPError(falcon.HTTP_413, description=f"at most {max_body} bytes")
+    return Request(headers=req.headers, body=req.bounded_stream.read(), media_type=media_type, token=token)
+
+
+def _schemes(provider: Provider, receiver: Receiver) -> tuple[Scheme, ...]:
+    """Those of the provider, in the header that the sender was told to use."""
+    if not receiver.header:
+        return provider.schemes
+    return tuple(
+        scheme if isinstance(scheme, PathScheme | StandardScheme) else replace(scheme, header=receiver.header.upper())
+        for scheme in provider.schemes
+    )
+
+
+def _delivery_id(given: str, body: bytes) -> str:
     return given if _DELIVERY_ID.fullmatch(given) else f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 

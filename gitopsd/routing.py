@@ -14,6 +14,8 @@ def route(event: Event, repos: Iterable[Repo]) -> tuple[tuple[Match, ...], str]:
 
     A Match without a reason asks for a sync; one with a reason says why that repo does not want this event.
     """
+    if event.reason:
+        return (), event.reason
     if event.kind == "ping":
         return (), "ping: the webhook works"
     if event.remote is None or not event.updates:
@@ -55,4 +57,4 @@ def _match(repo: Repo, updates: tuple[RefUpdate, ...]) -> Match:
         return Match(
             repo=repo.name, ref=wanted, revision=None, reason=f"{wanted} was deleted; the checkout stays as it is"
         )
-    return Match(repo=repo.name, ref=wanted, revision=update.revision)
+    return Match(repo=repo.name, ref=wanted, revision=update.revision or None)

@@ -154,6 +154,7 @@ def dump(config: Config) -> str:
         "idle_exit": "never" if config.idle_exit_sec is None else _duration(config.idle_exit_sec),
         "receivers": {
             name: {"provider": receiver.provider, "secrets": list(receiver.secrets)}
+            | ({"header": receiver.header} if receiver.header else {})
             for name, receiver in config.receivers.items()
         },
         "roots": [str(root) for root in config.roots],
@@ -218,7 +219,9 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
 
 
 def _receiver(name: str, entry: Mapping[str, Any]) -> Receiver:
-    return Receiver(name=name, provider=entry["provider"], secrets=tuple(entry["secrets"]))
+    return Receiver(
+        name=name, provider=entry["provider"], secrets=tuple(entry["secrets"]), header=entry.get("header", "")
+    )
 
 
 def _repo(name: str, entry: Mapping[str, Any]) -> Repo:

@@ -8,10 +8,9 @@ import re
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_object, get_text
-from gitopsd.providers.provider import Headers, Provider
+from gitopsd.providers.provider import Headers, Provider, id_in, update_of
 
 _EVENT_NAME = re.compile(r"[a-z_]{1,64}")
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _URL_KEYS = ("clone_url", "ssh_url", "git_url", "html_url")
 
 
@@ -34,18 +33,13 @@ def _remote(payload: Payload) -> RemoteName:
 
 def _update(payload: Payload) -> RefUpdate:
     ref, after = get_text(payload, "ref"), get_text(payload, "after")
-    if not ref.startswith("refs/"):
-        raise PayloadError("'ref' is not a full ref")
-    if not _REVISION.fullmatch(after):
-        raise PayloadError("'after' is not a revision")
-    deleted = get_flag(payload, "deleted") or not after.strip("0")
-    return RefUpdate(ref=ref, revision=None if deleted else after, forced=get_flag(payload, "forced"))
+    return update_of(ref, after, forced=get_flag(payload, "forced"), deleted=get_flag(payload, "deleted"))
 
 
 PROVIDER = Provider(
     name="github",
-    scheme=HmacScheme(header="X-HUB-SIGNATURE-256", prefix="sha256=", algorithm="sha256"),
-    delivery_header="X-GITHUB-DELIVERY",
+    schemes=(HmacScheme(header="X-HUB-SIGNATURE-256"),),
+    delivery_id=id_in("X-GITHUB-DELIVERY"),
     parse=parse,
     form_at="GitHub: the repository (or organisation), Settings, Webhooks, Add webhook",
     form=(("Content type", "application/json"), ("Events", "Just the push event")),

@@ -1,25 +1,76 @@
-"""What a provider is: data and one pure function."""
+"""What a provider is: data and two pure functions."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gitopsd.model import Event, HmacScheme
+from gitopsd.errors import PayloadError
+from gitopsd.model import Event, RefUpdate, Scheme
 from gitopsd.payload import Payload
 
 Headers = Mapping[str, str]
 """Header names in upper case, as the receiver gets them."""
 
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def no_id(_headers: Headers, _payload: Payload) -> str:
+    """For a sender that gives its deliveries no id of their own."""
+    return ""
+
+
+def never(_headers: Headers, _body: bytes) -> bool:
+    """For a sender that signs everything."""
+    return False
+
+
+def id_in(header: str) -> Callable[[Headers, Payload], str]:
+    """For a sender that names its deliveries in a header."""
+    return lambda headers, _payload: headers.get(header, "")
+
+
+def update_of(
+    ref: str,
+    revision: str | None,
+    *,
+    forced: bool = False,
+    deleted: bool = False,
+    keys: tuple[str, str] = ("ref", "after"),
+) -> RefUpdate:
+    """What became of a full ref: None as well as zeros for a revision is a deletion.
+
+    `keys` are what the payload calls the two. Raises PayloadError if one of them is malformed.
+    """
+    if not ref.startswith("refs/"):
+        raise PayloadError(f"'{keys[0]}' is not a full ref")
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise PayloadError(f"'{keys[1]}' is not a revision")
+    gone = deleted or not (revision or "").strip("0")
+    return RefUpdate(ref=ref, revision=None if gone else revision, forced=forced)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """`parse` raises PayloadError for what this provider never sends. Header names are in upper case.
+    """Who sends, and how. Header names are in upper case.
 
-    `form` is what a person finds there to set a webhook up: where it is, and its fields but for URL and secret.
+    `schemes`: the ways in which a delivery may prove itself, one of which is enough. `parse` raises PayloadError for
+    what this provider never sends. `delivery_id` is "" where there is none. With `own_header` the sender can be told
+    which header to use, and `header` in the configuration names it. `is_unsigned_ping` knows a trial that cannot be
+    signed: it is answered, and nothing else.
+
+    `form_at` and `form` are what a person finds there to set a webhook up: where it is, and its fields but for the URL
+    and the secret, which is called `secret_label` there ("": it is part of the URL).
     """
 
     name: str
-    scheme: HmacScheme
-    delivery_header: str
+    schemes: tuple[Scheme, ...]
     parse: Callable[[Headers, Payload], Event]
     form_at: str
     form: tuple[tuple[str, str], ...]
+    secret_label: str = "Secret"  # noqa: S105 - what a form calls it
+    delivery_id: Callable[[Headers, Payload], str] = no_id
+    media_types: tuple[str, ...] = (JSON, FORM)
+    own_header: bool = False
+    is_unsigned_ping: Callable[[Headers, bytes], bool] = never

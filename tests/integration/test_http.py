@@ -206,7 +206,7 @@ def test_an_authentic_body_that_github_does_not_send_is_told_what_is_wrong(host:
         ("POST", "/healthz", 405, "GET"),
         ("POST", "/readyz", 405, "GET"),
         ("POST", "/", 404, None),
-        ("POST", "/hook/default/more", 404, None),
+        ("POST", "/hook/default/more/more", 404, None),
         ("GET", "/etc/passwd", 404, None),
     ],
 )

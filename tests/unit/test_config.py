@@ -591,6 +591,8 @@ def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
     part = data
     for step in key[:-1]:
         part = part[step.replace("NAME", "name")]
+    if key[-1] == "header":
+        part["provider"] = "generic-hmac"  # the others do not let a sender choose
     part[key[-1]] = value
     return data
 
@@ -637,6 +639,8 @@ def test_every_setting_of_the_program_has_a_key() -> None:
 
 def test_the_providers_of_the_schema_are_those_that_there_are() -> None:
     assert KEYS["receivers", "NAME", "provider"]["enum"] == list(PROVIDERS)
+    with_header = schema()["$defs"]["receiver"]["then"]["properties"]["provider"]["enum"]
+    assert with_header == [name for name, provider in PROVIDERS.items() if provider.own_header]
     assert DEFAULT_RECEIVER.provider in PROVIDERS
 
 
