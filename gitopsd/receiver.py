@@ -162,7 +162,7 @@ class _Webhook:
             receiver=receiver.name,
             delivery_id=delivery_id,
             event=event.kind,
-            remote=event.remote.full_name if event.remote else "",
+            remote=routing.name_of(event.remote) if event.remote else "",
             ref=about.ref if about else update.ref if update else "",
             revision=(about.revision if about else update.revision if update else "") or "",
             decision=Decision.IGNORED if reason else Decision.ACCEPTED,

@@ -22,7 +22,7 @@ def route(event: Event, repos: Iterable[Repo]) -> tuple[tuple[Match, ...], str]:
         return (), f"event '{event.kind}' is not a push"
     followers = [repo for repo in repos if is_remote_of(repo, event.remote)]
     if not followers:
-        return (), f"no repo is configured for {event.remote.full_name}"
+        return (), f"no repo is configured for {name_of(event.remote)}"
     matches = tuple(_match(repo, event.updates) for repo in followers)
     if all(match.reason for match in matches):
         return matches, "; ".join(dict.fromkeys(f"{match.repo}: {match.reason}" for match in matches))
@@ -35,7 +35,15 @@ def is_remote_of(repo: Repo, remote: RemoteName) -> bool:
     if any(normalise_url(url) == ours for url in remote.urls):
         return True
     name = remote.full_name.casefold().strip("/")
-    return "/" in name and f"/{ours}".casefold().endswith(f"/{name}")
+    if "/" in name:
+        return f"/{ours}".casefold().endswith(f"/{name}")
+    # Without an owner it has to be the whole path: Gerrit has such names, and /a/ before them where one logs in.
+    return name != "" and ours.partition("/")[2].casefold() in (name, f"a/{name}")
+
+
+def name_of(remote: RemoteName) -> str:
+    """What to call it: its full name, else `host/path` of a URL, which shows no credentials."""
+    return remote.full_name or next((normalise_url(url) for url in remote.urls), "a repository without a name")
 
 
 def normalise_url(url: str) -> str:

@@ -1,24 +1,57 @@
-"""A push as a person writes one: what senders without a format of their own send."""
+"""Anything that can do no more than call a URL: the secret is the last part of the path.
 
-from gitopsd.model import Event, RefUpdate, RemoteName
+The body is ours to define, for this provider, generic-hmac, generic-token and standard-webhooks alike:
+`{"repository": "me/blog", "ref": "refs/heads/main", "after": "<commit id>"}`. `repository` is a full name, a URL of any
+form that git takes, or a local path. `ref` is a full ref; one without `refs/` is a branch, as that is what a person
+writes by hand. `after` may be left out: the tip is not known then, which is no deletion; zeros are one.
+"""
+
+from gitopsd.errors import PayloadError
+from gitopsd.model import Event, PathScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_text
-from gitopsd.providers.provider import Headers, update_of
+from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+
+TRIAL = "no 'repository' and 'ref': a trial"
 
 
 def parse(_headers: Headers, payload: Payload) -> Event:
-    """The Event of `{"repository": …, "ref": …, "after": …}`. Raises PayloadError.
+    """The Event of such a body. Raises PayloadError.
 
-    Without a `ref` it is a trial: nothing is asked for. Without `after` the tip is not known, which is no deletion.
+    One with neither `repository` nor `ref` is a trial, or from a sender whose body cannot be chosen: nothing is asked
+    for. With one of them the other was forgotten.
     """
     repository, ref = get_text(payload, "repository", ""), get_text(payload, "ref", "")
-    is_url = "://" in repository or ":" in repository
-    remote = RemoteName(full_name="" if is_url else repository, urls=(repository,) if is_url else ())
-    if not ref or not repository:
-        return Event(kind="ping", remote=remote if repository else None, reason="no 'repository' and 'ref': a trial")
-    return Event(kind="push", remote=remote, updates=(_update(payload, ref),))
+    if not repository and not ref:
+        return Event(kind="ping", reason=TRIAL)
+    if not repository:
+        raise PayloadError("'repository' is missing or empty")
+    if not ref:
+        raise PayloadError("'ref' is missing or empty")
+    return Event(kind="push", remote=remote_of(repository), updates=(_update(payload, ref),))
+
+
+def remote_of(repository: str) -> RemoteName:
+    """What a person calls a repository: a full name, or a URL or local path as git takes it."""
+    is_url = ":" in repository or repository.startswith("/")
+    return RemoteName(full_name="" if is_url else repository, urls=(repository,) if is_url else ())
 
 
 def _update(payload: Payload, ref: str) -> RefUpdate:
+    full_ref = ref if "refs/" in ref else f"refs/heads/{ref}"
     if payload.get("after") is None:
-        return RefUpdate(ref=update_of(ref, None).ref, revision="")
-    return update_of(ref, get_text(payload, "after"))
+        return RefUpdate(ref=update_of(full_ref, None).ref, revision="")
+    return update_of(full_ref, get_text(payload, "after"))
+
+
+PROVIDER = Provider(
+    name="generic",
+    schemes=(PathScheme(),),
+    delivery_id=id_in("X-DELIVERY-ID"),
+    parse=parse,
+    secret_label="",  # part of the URL
+    form_at="your sender",
+    form=(
+        ("Content type", "application/json"),
+        ("Body", '{"repository": "me/blog", "ref": "refs/heads/main"}'),
+    ),
+)

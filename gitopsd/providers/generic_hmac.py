@@ -1,7 +1,8 @@
 """Anything that can sign a body with a secret: n8n, CI jobs, scripts.
 
-The body is ours to define: `{"repository": "me/blog", "ref": "refs/heads/main", "after": "<commit id>"}`. `repository`
-is a full name or a URL; `after` may be left out. The header is X-Signature unless the configuration names another.
+The body is ours to define, see `generic`. The signature is `sha256=` or `sha512=` and the HMAC of the raw body in hex,
+as GitHub began it (docs.github.com, "Validating webhook deliveries") and Flux's generic-hmac receivers take it
+(fluxcd.io). The header is X-Signature unless the configuration names another.
 """
 
 from gitopsd.model import HmacScheme

@@ -15,6 +15,7 @@ from gitopsd.model import (
     TokenScheme,
 )
 from gitopsd.signatures import ed25519, hmacs, standard, tokens
+from gitopsd.signatures.parts import AbsentError
 
 __all__ = ["verify"]
 
@@ -25,22 +26,24 @@ def verify(schemes: Sequence[Scheme], request: Request, secrets: Sequence[Secret
     The error's text tells apart what went wrong for the journal; a sender must never see it. Where there is no secret
     the work is done all the same, so that the time it takes does not tell either.
     """
-    if request.token and PathScheme() not in schemes:
-        raise SignatureError("the path goes on behind the receiver's name")
+    usable = [secret for secret in secrets if secret.value]  # anybody can sign with an empty one
     proof: Secret | None = None
     problems: list[SignatureError] = []
     for scheme in schemes:
         try:
-            found = _verify(scheme, request, secrets, now)
+            found = _verify(scheme, request, usable, now)
             proof = proof or found
         except SignatureError as error:
             problems.append(error)
+    if not usable:
+        raise SignatureError("the receiver has no usable secret")
+    if request.token and PathScheme() not in schemes:
+        raise SignatureError("the path goes on behind the receiver's name")
     if proof:
         return proof
-    if not secrets:
-        raise SignatureError("the receiver has no usable secret")
     # Of several ways the sender has chosen one, and what is wrong with that says more than that another is missing.
-    raise next((error for error in problems if not isinstance(error, tokens.AbsentError)), problems[0])
+    chosen = [error for error in problems if not isinstance(error, AbsentError)]
+    raise (chosen or problems or [SignatureError("the provider knows no way to prove a delivery")])[0]
 
 
 def _verify(scheme: Scheme, request: Request, secrets: Sequence[Secret], now: float) -> Secret:

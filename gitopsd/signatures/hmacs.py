@@ -1,17 +1,16 @@
 """An HMAC of the body in a header."""
 
+import hashlib
 import hmac
 import re
-import secrets as random_secrets
 from collections.abc import Sequence
 
 from gitopsd import payload
 from gitopsd.errors import PayloadError, SignatureError
 from gitopsd.model import HmacScheme, Request, Secret
-from gitopsd.signatures.tokens import AbsentError
+from gitopsd.signatures.parts import AbsentError, proven
 
 _HEX = re.compile(r"[0-9a-f]+")
-_NOBODYS_SECRET = Secret("nobody", random_secrets.token_bytes(32))
 
 
 def verify(scheme: HmacScheme, request: Request, secrets: Sequence[Secret]) -> Secret:
@@ -21,26 +20,25 @@ def verify(scheme: HmacScheme, request: Request, secrets: Sequence[Secret]) -> S
     digests = sorted(scheme.digests, key=lambda digest: -len(digest[0]))
     prefix, algorithm = next((each for each in digests if given.startswith(each[0])), digests[0])
     digest = given.removeprefix(prefix)
-    size = hmac.new(b"", b"", algorithm).digest_size * 2
-    well_formed = given.startswith(prefix) and len(digest) == size and _HEX.fullmatch(digest) is not None
-    # Bytes, as compare_digest refuses text that is not ASCII; and every secret, so that no order shows in the time.
-    candidate = digest.encode("ascii") if well_formed else b"0" * size
-    signed = _signed(scheme, request)
-    usable = [secret for secret in secrets if secret.value]
-    proven = [
-        hmac.compare_digest(hmac.new(secret.value, signed, algorithm).hexdigest().encode(), candidate)
-        for secret in usable or (_NOBODYS_SECRET,)
-    ]
-    if not usable:
-        raise SignatureError("the receiver has no usable secret")
+    size = hashlib.new(algorithm).digest_size * 2
+    candidate, problem = digest, SignatureError("the signature does not match any secret")
+    if not given.startswith(prefix) or len(digest) != size or not _HEX.fullmatch(digest):
+        candidate, problem = "", _malformed(scheme, given, size)  # the empty text is no secret's signature
+    signed, candidate_bytes = _signed(scheme, request), candidate.encode("ascii")
+
+    def proves(secret: Secret) -> bool:
+        # Bytes, as compare_digest refuses text that is not ASCII.
+        wanted = hmac.new(secret.value, signed, algorithm).hexdigest().encode("ascii")
+        return hmac.compare_digest(wanted, candidate_bytes)
+
+    return proven(secrets, proves, problem)
+
+
+def _malformed(scheme: HmacScheme, given: str, size: int) -> SignatureError:
     if not given:
-        raise AbsentError(f"header {scheme.header.title()} is missing or empty")
-    if not well_formed:
-        wanted = " or ".join(f"'{prefix}'" for prefix, _ in scheme.digests)
-        raise SignatureError(f"header {scheme.header.title()} is not {wanted} and {size} hex digits")
-    if not any(proven):
-        raise SignatureError("the signature does not match any secret")
-    return usable[proven.index(True)]
+        return AbsentError(f"header {scheme.header.title()} is missing or empty")
+    wanted = " or ".join(f"'{prefix}'" for prefix, _ in scheme.digests if prefix)
+    return SignatureError(f"header {scheme.header.title()} is not {wanted}{' and ' if wanted else ''}{size} hex digits")
 
 
 def _signed(scheme: HmacScheme, request: Request) -> bytes:

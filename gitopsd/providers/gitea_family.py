@@ -1,0 +1,78 @@
+"""What Gitea, Forgejo and Gogs have in common, as the younger two come from the older.
+
+Each signs the JSON text, in a form body too, and sends the headers of those it descends from beside its own. A branch
+that is deleted is no push here, but an event of its own with a short name.
+"""
+
+import re
+from collections.abc import Callable
+
+from gitopsd.errors import PayloadError
+from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.payload import Payload, get_object, get_text
+from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+
+TEST = "a test delivery: the webhook works"
+
+_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
+_URL_KEYS = ("clone_url", "ssh_url", "html_url")
+_FOLDERS = {"branch": "heads", "tag": "tags"}
+
+
+def provider(
+    brand: str, *, form_at: str, form: tuple[tuple[str, str], ...], tags_are_created: bool = False
+) -> Provider:
+    """The one that is called `brand`. With `tags_are_created` a new tag is no push, but a `create` event."""
+    name = brand.upper()
+    return Provider(
+        name=brand.lower(),
+        schemes=(HmacScheme(header=f"X-{name}-SIGNATURE", digests=(("", "sha256"),), of_json=True),),
+        delivery_id=id_in(f"X-{name}-DELIVERY"),
+        parse=_parser(brand, tags_are_created=tags_are_created),
+        form_at=form_at,
+        form=form,
+    )
+
+
+def _parser(brand: str, *, tags_are_created: bool) -> Callable[[Headers, Payload], Event]:
+    """How a delivery of `brand` is read: raises PayloadError if it is not what that one sends."""
+
+    def parse(headers: Headers, payload: Payload) -> Event:
+        kind = headers.get(f"X-{brand.upper()}-EVENT", "")
+        if not _EVENT_NAME.fullmatch(kind):
+            raise PayloadError(f"header X-{brand}-Event is missing or not an event name")
+        if kind == "push":
+            return _push(payload)
+        if kind == "delete":
+            return Event(kind=kind, remote=_remote(payload), updates=(_named(payload, None),))
+        if kind == "create" and tags_are_created and payload.get("ref_type") == "tag":
+            return Event(kind=kind, remote=_remote(payload), updates=(_named(payload, get_text(payload, "sha")),))
+        # Not all events have a repository, and none is needed to ignore them.
+        return Event(kind=kind, remote=_remote(payload) if payload.get("repository") else None)
+
+    return parse
+
+
+def _push(payload: Payload) -> Event:
+    before, after = get_text(payload, "before", ""), get_text(payload, "after")
+    update = update_of(get_text(payload, "ref"), after)
+    if before == after:
+        # What the button "Test delivery" sends, with zeros for an empty repository: nothing has moved.
+        return Event(kind="push", remote=_remote(payload), reason=TEST)
+    return Event(kind="push", remote=_remote(payload), updates=(update,))
+
+
+def _named(payload: Payload, revision: str | None) -> RefUpdate:
+    """`delete` and `create` name a ref without what tells branches and tags apart; a name may have slashes itself."""
+    name, folder = get_text(payload, "ref"), _FOLDERS.get(get_text(payload, "ref_type"))
+    if not name:
+        raise PayloadError("'ref' is not the name of a ref")
+    if not folder:
+        raise PayloadError("'ref_type' is not 'branch' or 'tag'")
+    return update_of(f"refs/{folder}/{name}", revision, keys=("ref", "sha"))
+
+
+def _remote(payload: Payload) -> RemoteName:
+    repository = get_object(payload, "repository")
+    urls = (get_text(repository, key, "") for key in _URL_KEYS)
+    return RemoteName(full_name=get_text(repository, "full_name"), urls=tuple(url for url in urls if url))
