@@ -417,14 +417,17 @@ def test_a_purge_takes_configuration_and_state_but_nothing_that_is_not_gitopsds_
     host.run("mount", "--bind", "/root/precious", f"{cache}/bound")
     host.run("git", "init", "--quiet", f"{state}/checkouts/mine")
     host.run("git", "init", "--quiet", f"{state}/logs/a checkout")
+    host.run("git", "init", "--quiet", "/etc/gitopsd")
+    host.write("/etc/gitopsd/conf.d/wiki.yaml", "repos:\n  wiki:\n    url: /srv/wiki.git\n    path: '/opt/wiki'\n")
+    host.run("install", "-d", "-o", "gitopsd-sync", "/opt/wiki")
 
     said = apt(host, "purge", "gitopsd")
 
-    for gone in ("/etc/gitopsd", f"{state}/store", f"{state}/locks", f"{state}/daemon", f"{state}/logs/blog"):
+    for gone in ("/etc/gitopsd/secrets", "/etc/gitopsd/keys", f"{state}/store", f"{state}/locks", f"{state}/daemon", f"{state}/logs/blog"):
         assert not host.exists(gone), gone
     assert not host.exists(f"{cache}/.cache")
     assert not host.exists("/var/lib/gitopsd-sync")
-    kept = [f"{state}/checkouts", f"{state}/logs/a checkout", f"{cache}/tmpfs", f"{cache}/bound"]
+    kept = ["/etc/gitopsd", f"{state}/checkouts", f"{state}/logs/a checkout", f"{cache}/tmpfs", f"{cache}/bound"]
     for path in kept:
         assert path.removeprefix(f"{state}/") in said, said
     for path in (f"{state}/checkouts/mine/.git/HEAD", f"{state}/logs/a checkout/.git/HEAD", f"{cache}/tmpfs/file"):
@@ -435,7 +438,7 @@ def test_a_purge_takes_configuration_and_state_but_nothing_that_is_not_gitopsds_
     assert processes(host) == ""
     assert not has_user(host, "gitopsd")
     [line] = [line for line in said.splitlines() if "userdel" in line]
-    assert re.search(r"kept the user gitopsd-sync, who owns /srv/blog; .*userdel gitopsd-sync$", line), line
+    assert re.search(r"kept the user gitopsd-sync, who owns /opt/wiki; .*userdel gitopsd-sync$", line), line
     assert has_user(host, "gitopsd-sync")
 
 
