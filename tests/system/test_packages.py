@@ -423,7 +423,14 @@ def test_a_purge_takes_configuration_and_state_but_nothing_that_is_not_gitopsds_
 
     said = apt(host, "purge", "gitopsd")
 
-    for gone in ("/etc/gitopsd/secrets", "/etc/gitopsd/keys", f"{state}/store", f"{state}/locks", f"{state}/daemon", f"{state}/logs/blog"):
+    for gone in (
+        "/etc/gitopsd/secrets",
+        "/etc/gitopsd/keys",
+        f"{state}/store",
+        f"{state}/locks",
+        f"{state}/daemon",
+        f"{state}/logs/blog",
+    ):
         assert not host.exists(gone), gone
     assert not host.exists(f"{cache}/.cache")
     assert not host.exists("/var/lib/gitopsd-sync")

@@ -160,7 +160,7 @@ def test_a_rotation_accepts_both_secrets_and_ends_once_every_sender_has_the_new_
     revision = host.push("blog")
     assert "nothing was signed with the new secret" in refusal(host, "gitopsd init --finish")
     assert host.deliver("blog", revision, secret=old).status == 202
-    assert "still signed with the old secret: blog" in refusal(host, "gitopsd init --finish")
+    assert "still signed with the old secret 'github-webhook-secret': blog" in refusal(host, "gitopsd init --finish")
     assert host.deliver("blog", revision, secret=new).status in (200, 202)
     run(host, "gitopsd init --finish")
 
