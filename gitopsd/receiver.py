@@ -143,12 +143,12 @@ class _Webhook:
             raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(provider.media_types)}")
         content = payload.decode(request.body, request.media_type)
         event = provider.parse(request.headers, content)
+        if len(secrets) > 1 and event.remote:
+            for repo in serving.repos.values():
+                if routing.is_remote_of(repo, event.remote):
+                    self._proofs.given(receiver.name, proof.name, repo.name, serving.store)
         delivery_id = _delivery_id(provider.delivery_id(request.headers, content), request.body)
-        delivery, matches = self._record(serving, receiver, event, delivery_id)
-        if len(secrets) > 1:
-            for sender in [match.repo for match in matches] or [delivery.remote]:
-                self._proofs.given(receiver.name, proof.name, sender, serving.store)
-        return delivery, matches
+        return self._record(serving, receiver, event, delivery_id)
 
     def _record(
         self, serving: Serving, receiver: Receiver, event: Event, delivery_id: str
@@ -231,15 +231,15 @@ class _Proofs:
         self._guard = threading.Lock()
         self._written_at: dict[tuple[str, str, str], float] = {}
 
-    def given(self, receiver: str, secret: str, sender: str, store: Store) -> None:
-        """A delivery of `sender`, a repo or else a remote, was signed with `secret`. A burst of them is one note."""
-        key, now = (receiver, secret, sender), time.monotonic()
+    def given(self, receiver: str, secret: str, repo: str, store: Store) -> None:
+        """A delivery about the remote of `repo` was signed with `secret`. A burst of them is one note."""
+        key, now = (receiver, secret, repo), time.monotonic()
         with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
             if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
                 return
             self._written_at[key] = now
             note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}
-            note.setdefault(secret, {})[sender] = self._clock()
+            note.setdefault(secret, {})[repo] = self._clock()
             store.write_note(f"{PROOF_NOTE}{receiver}", note)
 
 

@@ -221,7 +221,7 @@ package_file() {
 main() {
     local kind file
     parse_arguments "$@"
-    cd "$(dirname "${BASH_SOURCE[0]}")/.."
+    cd -P "$(dirname "${BASH_SOURCE[0]}")/.." # as git names the top of its tree
     . scripts/packages.sh
     read_version
     require_tools

@@ -201,7 +201,12 @@ run_oldest() {
 # ------------------------------------------------------------------------------------ hosts for system tests
 
 # What boots hosts, and what builds and judges the packages that are installed there.
-readonly tools=(systemd-container mmdebstrap debhelper dh-python dpkg-dev flit lintian make pybuild-plugin-pyproject rpm rpmlint)
+readonly tools=(
+    systemd-container mmdebstrap                                              # hosts
+    debhelper dh-python dpkg-dev flit lintian make pybuild-plugin-pyproject   # the deb and the wheel
+    rpm rpmlint                                                               # the rpm
+    man-db groff mandoc fish zsh                                              # manual and completions
+)
 
 is_installed() { [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 0
     except OSError as error:
         code = _complain(f"{error.filename or 'the output'}: {error.strerror}", code=EXIT_FAILED)
+    except ImportError as error:
+        code = _complain(f"{error}: gitopsd is just being upgraded, or not installed as a whole", code=EXIT_FAILED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
         code = _complain(f"a fault in gitopsd: {error!r} at {_place(error)}; please report it", code=EXIT_FAILED)
     sys.exit(code)

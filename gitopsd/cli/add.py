@@ -16,7 +16,7 @@ from gitopsd.model import Config, Repo
 from gitopsd.routing import normalise_url
 
 _CHECKOUTS = Path("/srv")
-_SETTINGS = ("path", "ref", "strategy")
+_SETTINGS = ("url", "path", "ref", "strategy")
 
 
 def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, str]) -> int:
@@ -30,9 +30,12 @@ def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, st
     in_unit = runner.uses_units(config)
     if in_unit and os.geteuid() != 0:
         raise GitopsdError(f"only root may change the configuration; run: sudo gitopsd add {url}")
+    settings = _tidy({"url": url, "path": str(_CHECKOUTS / name), **settings})
+    host = keys.host_of(url)
+    _check_place(Path(settings["path"]))
 
-    repo, file = _configure(config_path, config, name, {"url": url, "path": str(_CHECKOUTS / name), **settings})
-    left = _prepare(repo) if in_unit else []
+    repo, file = _configure(config_path, config, name, settings)
+    left = _prepare(repo, host) if in_unit else []
     if "ref" not in settings and (branch := _default_branch(config, repo, in_unit=in_unit)):
         repo = _follow(config_path, repo, file, branch)
     if in_unit:
@@ -47,6 +50,22 @@ def _name_of(url: str) -> str:
     if not NAME.fullmatch(name):
         raise GitopsdError(f"no name can be made of {url}; give one: --name NAME")
     return name
+
+
+def _tidy(settings: dict[str, str]) -> dict[str, str]:
+    """The settings as they are compared and written. Raises GitopsdError for a URL that means something here alone."""
+    url = settings["url"]
+    if "://" not in url and not url.startswith("/") and keys.host_of(url) is None:
+        raise GitopsdError(f"{url} is relative to this directory; give the whole URL, or an absolute path")
+    tidy = {"path": os.path.normpath(settings["path"]), "ref": settings.get("ref", "").removeprefix("refs/heads/")}
+    return {key: tidy.get(key) or value for key, value in settings.items()}
+
+
+def _check_place(path: Path) -> None:
+    """Raises GitopsdError if a directory can never be at `path`."""
+    for each in (path, *path.parents):
+        if os.path.lexists(each) and not os.path.isdir(each):
+            raise GitopsdError(f"{each} is not a directory; give another place: --path PATH")
 
 
 # ------------------------------------------------------------------------------------------- its file
@@ -88,23 +107,24 @@ def _default_branch(config: Config, repo: Repo, *, in_unit: bool) -> str:
 
 
 def _follow(config_path: Path, repo: Repo, file: Path, branch: str) -> Repo:
-    """Name the remote's own branch in a file of ours in which no other was chosen."""
+    """Name the remote's own branch, if the file is still as we have written it when that could not be asked."""
     settings = {"url": repo.url, "path": str(repo.path)}
-    if branch == repo.ref or file.read_text(encoding="utf-8") != configuration.dump_repo(repo.name, settings):
-        return repo
-    text = configuration.dump_repo(repo.name, {**settings, "ref": branch})
-    found = configuration.load(config_path, (file, text)).repos[repo.name]
-    files.write(file, text, mode=0o644, replace=True)
-    return found
+    for each in (settings, {**settings, "strategy": repo.strategy}):
+        if file.read_text(encoding="utf-8") == configuration.dump_repo(repo.name, each):
+            text = configuration.dump_repo(repo.name, {**each, "ref": branch})
+            found = configuration.load(config_path, (file, text)).repos[repo.name]
+            files.write(file, text, mode=0o644, replace=True)
+            return found
+    return repo
 
 
 # ------------------------------------------------------------------------------------------- its place and its key
 
 
-def _prepare(repo: Repo) -> list[str]:
+def _prepare(repo: Repo, host: keys.SshHost | None) -> list[str]:
     """What a unit needs to sync it; the lines on what is left for a person to do."""
     _make_directory(repo)
-    if (host := keys.host_of(repo.url)) is None:
+    if host is None:
         return []
     was_made = keys.make(repo.name)
     left = [
@@ -125,7 +145,7 @@ def _make_directory(repo: Repo) -> None:
     except KeyError:
         return
     repo.path.mkdir(mode=0o755, parents=True)
-    os.chown(repo.path, user.pw_uid, user.pw_gid)
+    os.chown(repo.path, user.pw_uid, user.pw_gid, follow_symlinks=False)  # above it others may write
 
 
 # ------------------------------------------------------------------------------------------- what is printed

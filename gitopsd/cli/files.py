@@ -8,8 +8,7 @@ from pathlib import Path
 
 def write(path: Path, text: str, *, mode: int, replace: bool = False) -> None:
     """Make `path`, of root with `mode`. Raises FileExistsError unless one that is there is to be replaced, OSError."""
-    # Beside conf.d, secrets and keys, and not in them: others read what is in there, whatever its name.
-    fd, name = tempfile.mkstemp(prefix=".new-", dir=path.parent.parent)
+    fd, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:

@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from gitopsd import config as configuration
@@ -30,11 +30,14 @@ def init(config_path: Path, names: Sequence[str], *, host: str, rotate: bool, fi
     config = configuration.load(config_path)
     receivers = _chosen(config, names)
     _require_units(config)
+    secret_names = list(dict.fromkeys(receiver.secrets[0] for receiver in receivers))
     if finish:
-        return _finish(config, receivers)
-    made = [path for receiver in receivers if (path := _make(receiver, rotate=rotate))]
-    if made:
-        _restart()
+        return _finish(config, secret_names)
+    ours = [name for name in secret_names if not _is_given_otherwise(name)]
+    if rotate:
+        _begin_rotation(config, secret_names, ours)
+    made = [path for path in map(_next if rotate else _place, ours) if _make(path)]
+    _refresh()
     for line in _text(config, receivers, host or _NO_HOST, made, rotate=rotate):
         print(line)
     return EXIT_DONE
@@ -54,40 +57,12 @@ def _require_units(config: Config) -> None:
         raise GitopsdError("only root may write secrets; run: sudo gitopsd init")
 
 
-def _restart() -> None:
-    with terminal.waiting(terminal.console(), f"restarting {runner.DAEMON_UNIT}"):
-        runner.restart_daemon()
+def _place(name: str) -> Path:
+    return systemd.SECRETS_DIRECTORY / name
 
 
-def _place(receiver: Receiver) -> Path:
-    """The file of its first secret; others are the operator's own."""
-    return systemd.SECRETS_DIRECTORY / receiver.secrets[0]
-
-
-def _next(receiver: Receiver) -> Path:
-    return systemd.SECRETS_DIRECTORY / f"{receiver.secrets[0]}{systemd.NEXT}"
-
-
-def _make(receiver: Receiver, *, rotate: bool) -> Path | None:
-    """The file that was made, if one was missing."""
-    path = _place(receiver)
-    if rotate and _is_given_otherwise(receiver):
-        raise GitopsdError(
-            f"secret '{receiver.secrets[0]}' is loaded by a drop-in; rotate it there, with a second name"
-        )
-    if rotate and not _value(path):
-        raise GitopsdError(f"{path} is not there, so there is nothing to rotate; run: gitopsd init")
-    if rotate:
-        path = _next(receiver)
-    if _value(path) or _is_given_otherwise(receiver):
-        return None
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.unlink(missing_ok=True)  # an empty one
-    try:
-        files.write(path, secrets.token_hex(_SECRET_BYTES) + "\n", mode=0o600)
-    except FileExistsError:
-        return None  # somebody else was just as quick
-    return path
+def _next(name: str) -> Path:
+    return systemd.SECRETS_DIRECTORY / f"{name}{systemd.NEXT}"
 
 
 def _value(path: Path) -> str:
@@ -97,47 +72,96 @@ def _value(path: Path) -> str:
         return ""
 
 
-def _is_given_otherwise(receiver: Receiver) -> bool:
-    """Whether a drop-in of gitopsd.service loads the secret from elsewhere, encrypted perhaps."""
-    return not _value(_place(receiver)) and receiver.secrets[0] in runner.credentials_of_daemon()
+def _is_given_otherwise(name: str) -> bool:
+    """Whether the daemon has the secret from elsewhere: a drop-in that loads it, encrypted perhaps, or its environment.
+
+    A credential comes before a file, and a file before a variable; but who has set the variable relies on it.
+    """
+    is_variable = systemd.variable_of(name) in runner.variables_of_daemon() and not _value(_place(name))
+    return is_variable or name in runner.credentials_of_daemon()
 
 
-# ------------------------------------------------------------------------------------------- the end of a rotation
+def _make(path: Path) -> bool:
+    """Whether a secret was made, as there was none."""
+    if _value(path):
+        return False
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        files.write(path, secrets.token_hex(_SECRET_BYTES) + "\n", mode=0o600, replace=path.exists())
+    except FileExistsError:
+        return False  # somebody else was just as quick
+    return True
 
 
-def _finish(config: Config, receivers: Sequence[Receiver]) -> int:
+def _refresh() -> None:
+    """See to it that the daemon knows the secrets as they are, also if an earlier command was cut off before this."""
+    directory = systemd.SECRETS_DIRECTORY
+    since = runner.daemon_since()
+    if since is None or not directory.exists():
+        return
+    # The time of a rename, too; with a second to spare, as it may have read them while it started.
+    if max(path.stat().st_ctime for path in (directory, *directory.iterdir())) < since - 1:
+        return
+    with terminal.waiting(terminal.console(), f"restarting {runner.DAEMON_UNIT}"):
+        runner.restart_daemon()
+
+
+# ------------------------------------------------------------------------------------------- a rotation
+
+
+def _begin_rotation(config: Config, names: Sequence[str], ours: Sequence[str]) -> None:
+    """What has to be so before anything is written. Raises GitopsdError."""
+    for name in names:
+        if name not in ours:
+            raise GitopsdError(f"secret '{name}' is not a file of ours; rotate it where it is set, with a second name")
+        if not _value(_place(name)):
+            raise GitopsdError(f"{_place(name)} is not there, so there is nothing to rotate; run: gitopsd init")
+    if fresh := [name for name in names if not _value(_next(name))]:
+        store = Store(path_in(config.state_dir), time.time)
+        for receiver in _users_of(config, fresh):
+            store.write_note(f"{PROOF_NOTE}{receiver.name}", None)  # of an earlier rotation
+
+
+def _users_of(config: Config, names: Collection[str]) -> list[Receiver]:
+    return [receiver for receiver in config.receivers.values() if not set(names).isdisjoint(receiver.secrets)]
+
+
+def _finish(config: Config, names: Sequence[str]) -> int:
     """Put the new secrets in the place of the old ones, once every sender that was heard of has the new one."""
-    rotated = [receiver for receiver in receivers if _next(receiver).exists()]
+    rotated = [name for name in names if _value(_next(name))]
     if not rotated:
+        _refresh()
         raise GitopsdError("no secret is being rotated; a rotation begins with: gitopsd init --rotate")
     store = Store(path_in(config.state_dir), time.time)
-    heard = {receiver.name: _heard_of(store, receiver) for receiver in rotated}
-    for receiver in rotated:
-        _next(receiver).replace(_place(receiver))
-        files.sync_directory(systemd.SECRETS_DIRECTORY)
-        store.write_note(f"{PROOF_NOTE}{receiver.name}", None)
-        print(f"receiver '{receiver.name}': the old secret is no longer accepted ({_place(receiver)} is the new one)")
-    _restart()
-    if silent := find_repos(config).repos.keys() - set().union(*heard.values()):
+    heard = set().union(*(_heard_of(config, store, name) for name in rotated))
+    for name in rotated:
+        _next(name).replace(_place(name))
+    files.sync_directory(systemd.SECRETS_DIRECTORY)
+    _refresh()
+    for name in rotated:
+        print(f"{_place(name)} is the new secret, and the old one is no longer accepted.")
+    if silent := find_repos(config).repos.keys() - heard:
         print(f"Not heard from since it began: {', '.join(sorted(silent))}. What is still signed with the old")
         print("secret is refused from now on: the next poll finds what it tells of, and gitopsd status says so.")
     return EXIT_DONE
 
 
-def _heard_of(store: Store, receiver: Receiver) -> set[str]:
+def _heard_of(config: Config, store: Store, name: str) -> set[str]:
     """The repos whose senders sign with the new secret. Raises GitopsdError if it is too early to drop the old one."""
-    began_at = _next(receiver).stat().st_mtime
-    proofs: dict[str, dict[str, float]] = store.read_note(f"{PROOF_NOTE}{receiver.name}") or {}
-    new = {repo: at for repo, at in proofs.get(_next(receiver).name, {}).items() if at >= began_at}
-    old = {repo: at for repo, at in proofs.get(_place(receiver).name, {}).items() if at >= began_at}
-    about = f"receiver '{receiver.name}'"
-    if late := [repo for repo, at in old.items() if at > new.get(repo, 0.0)]:
-        do = "change it there, and have it send something"
-        raise GitopsdError(f"{about}: still signed with the old secret: {', '.join(late)}; {do}. Both are accepted yet")
+    old: dict[tuple[str, str], float] = {}
+    new: dict[tuple[str, str], float] = {}
+    for receiver in _users_of(config, [name]):
+        proofs: dict[str, dict[str, float]] = store.read_note(f"{PROOF_NOTE}{receiver.name}") or {}
+        old |= {(receiver.name, repo): at for repo, at in proofs.get(name, {}).items()}
+        new |= {(receiver.name, repo): at for repo, at in proofs.get(_next(name).name, {}).items()}
+    way_out = f"or drop the old one all the same: mv {_next(name)} {_place(name)} && systemctl restart gitopsd"
+    if late := [repo for (receiver, repo), at in old.items() if at > new.get((receiver, repo), 0.0)]:
+        do = "change it there, and have it send something (a push, or a redelivery)"
+        raise GitopsdError(f"still signed with the old secret '{name}': {', '.join(late)}; {do}, {way_out}")
     if not new:
         do = "change it at the provider, and have it send something (a push, or a redelivery)"
-        raise GitopsdError(f"{about}: nothing was signed with the new secret yet; {do}. Both are accepted until then")
-    return set(new)
+        raise GitopsdError(f"nothing was signed with the new secret '{name}' yet; {do}, {way_out}")
+    return {repo for _, repo in new}
 
 
 # ------------------------------------------------------------------------------------------- what is printed
@@ -164,16 +188,16 @@ def _text(
 
 
 def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate: bool) -> Iterator[str]:
-    provider = PROVIDERS[receiver.provider]
-    path = _next(receiver) if rotate else _place(receiver)
-    value = _value(path)
+    provider, name = PROVIDERS[receiver.provider], receiver.secrets[0]
+    path = _next(name) if rotate else _place(name)
+    value = "" if _is_given_otherwise(name) else _value(path)
     rows = [("Payload URL", f"https://{host}{_path(receiver)}"), *provider.form]
-    rows.insert(2, ("Secret", value or f"(as it was given to gitopsd.service, credential {receiver.secrets[0]})"))
+    rows.insert(2, ("Secret", value or f"(what gitopsd.service is given as '{name}', by a drop-in)"))
     if value:
         state = "made just now" if path in made else "as it was"
         yield f"Secret of receiver '{receiver.name}': {path} ({state}; root alone can read it)"
-    if not rotate and _value(_next(receiver)):
-        yield f"It is being rotated; its successor is {_next(receiver)}: gitopsd init --rotate shows it"
+    if not rotate and _value(_next(name)):
+        yield f"It is being rotated; its successor is {_next(name)}: gitopsd init --rotate shows it"
     yield f"To paste at {provider.form_at}"
     for label, text in rows:
         yield f"  {label:<14}{text}"
@@ -185,18 +209,21 @@ def _path(receiver: Receiver) -> str:
 
 
 def _tunnel_lines(paths: Sequence[str], host: str) -> Iterator[str]:
-    service = f"http://{_EVERYWHERE.sub('127.0.0.1', runner.address() or '127.0.0.1:8085')}"
+    address = _EVERYWHERE.sub("127.0.0.1", runner.address())
+    service = address if address.startswith("unix:") else f"http://{address}"
+    name = host.partition(":")[0]  # whoever connects to an edge may name a port, the edge's own rules may not
     escaped = [path.replace(".", r"\.") for path in paths]
     pattern = escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
     yield "Behind NAT, one of these exposes that path and nothing else."
     yield "  Cloudflare Tunnel, as a route in the dashboard:"
-    yield f"    hostname {host}, path ^{pattern}$, service {service}"
+    yield f"    hostname {name}, path ^{pattern}$, service {service}"
     yield "    install -m 600 /dev/stdin /etc/gitopsd/tunnel-token      # its token, then Ctrl-D"
     yield "    systemctl start gitopsd-tunnel"
     yield "  or in a config.yml of your own cloudflared:"
     yield "    ingress:"
-    yield f"      - {{hostname: {host}, path: '^{pattern}$', service: '{service}'}}"
+    yield f"      - {{hostname: {name}, path: '^{pattern}$', service: '{service}'}}"
     yield "      - {service: http_status:404}"
-    yield "  Tailscale Funnel:"
-    for path in paths:
-        yield f"    tailscale funnel --bg --set-path={path} {service}{path}"
+    if not service.startswith("unix:"):
+        yield "  Tailscale Funnel:"
+        for path in paths:
+            yield f"    tailscale funnel --bg --set-path={path} {service}{path}"

@@ -1,6 +1,7 @@
 """What ssh needs before git can use it: a deploy key for one repo, and the host key of its remote."""
 
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -17,6 +18,7 @@ _KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 _KNOWN_HOSTS_OF_SYNCS = Path("/var/lib/gitopsd-sync/.ssh/known_hosts")
 _SSH_SEC = 15.0
 _DEFAULT_PORT = 22
+_KEY_FIELDS = 3  # host, kind of key, key
 # Where a forge takes deploy keys, below the page of the repository.
 _KEY_PAGES = {
     "github.com": "settings/keys/new",
@@ -42,8 +44,8 @@ class SshHost:
 def host_of(url: str) -> SshHost | None:
     """The ssh host that `url` names; None if git does not use ssh for it. Raises GitopsdError."""
     if "://" in url:
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
             raise GitopsdError(f"{url}: {error}") from error
@@ -51,11 +53,13 @@ def host_of(url: str) -> SshHost | None:
             return None
         return SshHost(parts.hostname, port or _DEFAULT_PORT)
     name = normalise_url(url).partition("/")[0].strip("[]")
+    if with_port := re.fullmatch(r"([^:]+):([0-9]{1,5})", name):
+        return SshHost(with_port[1], int(with_port[2]))
     return SshHost(name) if name else None
 
 
 def path_of(repo: str) -> Path:
-    """Where the deploy key of `repo` is; its public half has `.pub` after it."""
+    """Where the deploy key of `repo` is."""
     return systemd.KEYS_DIRECTORY / repo
 
 
@@ -65,8 +69,13 @@ def make(repo: str) -> bool:
     if path.exists():
         return False
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    public = path.with_name(f"{path.name}.pub")
+    if public.exists():  # of a repo that is called so, perhaps
+        raise GitopsdError(f"{public} is in the way of a key for {repo}; move it away")
     comment = f"gitopsd-{repo}@{socket.gethostname()}"
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+    # Told from the private one at any time, and what lies in this directory is taken for a private one.
+    public.unlink()
     return True
 
 
@@ -96,11 +105,7 @@ def get_to_know(host: SshHost) -> str:
     )
     if not sys.stdin.isatty():
         return f"the host key of {host.as_known} is not known; run: {remedy}"
-    try:
-        found = _run("ssh-keyscan", "-T", "10", "-p", str(host.port), host.name)
-    except GitopsdError as error:
-        return f"{error}; once it can be reached: {remedy}"
-    keys = "".join(f"{line}\n" for line in found.splitlines() if line and not line.startswith("#"))
+    keys = _scan(host)
     if not keys:
         return f"{host.as_known} shows no host key; once it can be reached: {remedy}"
     print(f"{host.as_known} shows these host keys:")
@@ -108,10 +113,20 @@ def get_to_know(host: SshHost) -> str:
         print(f"  {line}")
     if not terminal.ask("Are they what the provider publishes?"):
         return f"the host key of {host.as_known} is not trusted"
-    with _KNOWN_HOSTS.open("a", encoding="utf-8") as file:
-        file.write(keys)
-    _KNOWN_HOSTS.chmod(0o644)
+    with _KNOWN_HOSTS.open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        file.write(keys if file.read()[-1:] in ("", "\n") else f"\n{keys}")
     return ""
+
+
+def _scan(host: SshHost) -> str:
+    """What `host` shows, as lines of known_hosts; "" if nothing."""
+    # Without what is said on stderr, which the other side has a say in: it could be a line about another host.
+    quietly = ("sh", "-c", 'exec "$@" 2>/dev/null', "sh")
+    argv = (*quietly, "ssh-keyscan", "-T", "10", "-p", str(host.port), host.name)
+    _, found = process.output_of(argv, environment=os.environ, timeout_sec=_SSH_SEC)
+    rows = [line.split() for line in found.splitlines()]
+    return "".join(f"{' '.join(row)}\n" for row in rows if len(row) == _KEY_FIELDS and row[0] == host.as_known)
 
 
 def _fingerprints(keys: str) -> str:

@@ -9,12 +9,13 @@ from gitopsd import runner
 from gitopsd.model import Repo
 
 # As the engine does it. Without braces: systemd-run would take those for its own.
-_GIT = """
-export GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="ssh -oBatchMode=yes"
-key=$CREDENTIALS_DIRECTORY/ssh-key
-[ ! -r "$key" ] || GIT_SSH_COMMAND="$GIT_SSH_COMMAND -oIdentitiesOnly=yes -i $key"
-exec "$@"
-"""
+# And in one line: systemd 252 takes the second line of a word for one of a unit file.
+_GIT = (
+    'export GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="ssh -oBatchMode=yes"; '
+    "key=$CREDENTIALS_DIRECTORY/ssh-key; "
+    '[ ! -r "$key" ] || GIT_SSH_COMMAND="$GIT_SSH_COMMAND -oIdentitiesOnly=yes -i $key"; '
+    'exec "$@"'
+)
 
 
 def problem_for_unit(repo: Repo) -> str:

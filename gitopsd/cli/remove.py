@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import runner
+from gitopsd import lock, runner
 from gitopsd.cli import files, keys, terminal
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
-from gitopsd.discovery import find_repo
+from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
 
 
@@ -22,7 +22,7 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     if repo.opted_in_by_file:
         raise GitopsdError(f"{name} is a repo because of {repo.path}/.gitops; remove that file")
     key = keys.path_of(name)
-    wanted = [_file(config_path, name), *([key, key.with_name(f"{key.name}.pub")] if in_unit else [])]
+    wanted = [_file(config_path, name), *([key] if in_unit else [])]
     gone = [path for path in wanted if path.exists()]
 
     print(f"To be removed: {', '.join(map(str, gone))}")
@@ -37,6 +37,10 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     if in_unit:
         runner.reload_daemon()
     print(f"{name} is removed.")
+    if not lock.is_free(config.state_dir, name):
+        print("A sync of it runs: that, and what is queued behind it, goes on to its end.")
+    if name in find_repos(configuration.load(config_path)).repos:
+        print(f"But it goes on to be a repo, as it has a file {repo.path}/.gitops below one of the roots.")
     if key in gone:
         print(f"Its deploy key can go, too: {keys.where_to_paste(repo.url)}")
     return EXIT_DONE

@@ -14,6 +14,7 @@ from gitopsd.runner.units import (
     UnitState,
     address,
     credentials_of_daemon,
+    daemon_since,
     reason_against,
     reload_daemon,
     restart_daemon,
@@ -21,6 +22,7 @@ from gitopsd.runner.units import (
     start_daemon,
     unit_of,
     unit_states,
+    variables_of_daemon,
 )
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "address",
     "choose",
     "credentials_of_daemon",
+    "daemon_since",
     "reload_daemon",
     "restart_daemon",
     "rights_of",
@@ -40,6 +43,7 @@ __all__ = [
     "unit_of",
     "unit_states",
     "uses_units",
+    "variables_of_daemon",
 ]
 
 

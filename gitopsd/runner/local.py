@@ -41,8 +41,8 @@ class LocalRunner:
         # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
         environment.pop("CREDENTIALS_DIRECTORY", None)
         with _open_memory(self._config_text()) as config:
-            # -P: not the modules of whatever directory somebody calls `gitopsd sync` in.
-            argv = (sys.executable, "-P", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
+            # -I: not the modules of whatever directory, or with whatever variables, somebody calls `gitopsd sync`.
+            argv = (sys.executable, "-I", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
             output = process.NOWHERE if self._quiet else None
             child = process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
         self._children[repo] = child

@@ -1,5 +1,6 @@
 """A sync in a unit of its own, gitopsd-sync@REPO.service: started and watched over D-Bus."""
 
+import contextlib
 import errno
 import importlib.util
 import logging
@@ -179,9 +180,29 @@ def reload_daemon() -> None:
 
 
 def address() -> str:
-    """Where the socket listens, as 127.0.0.1:8085; "" if it listens on no TCP port. Raises GitopsdError."""
+    """Where the socket listens, as 127.0.0.1:8085 if it is TCP, else as unix:/run/hook.sock. Raises GitopsdError."""
     listens = _Bus().property_of(SOCKET_UNIT, b"Listen", b"a(ss)", _SOCKET)
-    return next((where.decode() for kind, where in listens if kind == b"Stream" and b":" in where), "")
+    places = [where.decode() for kind, where in listens if kind == b"Stream"]
+    tcp = [place for place in places if not place.startswith(("/", "@"))]
+    return tcp[0] if tcp else f"unix:{places[0]}" if places else ""
+
+
+def daemon_since() -> float | None:
+    """When the daemon was started, in epoch seconds; None if it does not run. Raises GitopsdError."""
+    bus = _Bus()
+    if _states(bus, [DAEMON_UNIT])[DAEMON_UNIT].has_ended:
+        return None
+    return float(bus.property_of(DAEMON_UNIT, b"ExecMainStartTimestamp", b"t")) / 1e6
+
+
+def variables_of_daemon() -> set[str]:
+    """The names of the environment variables that gitopsd.service is given. Raises GitopsdError."""
+    bus = _Bus()
+    lines = [line.decode() for line in bus.property_of(DAEMON_UNIT, b"Environment", b"as")]
+    for path, _ in bus.property_of(DAEMON_UNIT, b"EnvironmentFiles", b"a(sb)"):
+        with contextlib.suppress(OSError):
+            lines += Path(path.decode()).read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line.partition("=")[0].strip() for line in lines}
 
 
 def unit_states(units: Iterable[str]) -> dict[str, UnitState]:

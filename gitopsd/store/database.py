@@ -1,5 +1,6 @@
 """One SQLite file: opened on first use, shared by threads and processes, mended without a restart."""
 
+import grp
 import os
 import sqlite3
 import threading
@@ -120,7 +121,7 @@ class Database:
             self._disconnect()
             raise StoreError(f"store {self._path}: {error}; {_hint(error)}") from error
         except OSError as error:
-            hint = _PERMITTED if isinstance(error, PermissionError) else _WRITABLE
+            hint = _permitted(self._path) if isinstance(error, PermissionError) else _WRITABLE
             raise StoreError(f"store {self._path}: {error.strerror}; {hint}") from error
         except (UnicodeError, OverflowError) as error:
             raise StoreError(f"store {self._path}: {error}") from error
@@ -207,8 +208,19 @@ def _switch_to_wal(connection: Connection) -> None:
             time.sleep(0.01)
 
 
-_PERMITTED = "run this as root (sudo), or as a member of the group of that directory"
 _WRITABLE = "see that its directory is there and writable"
+
+
+def _permitted(path: Path) -> str:
+    """Who may: the group of the nearest directory that we may look at."""
+    for directory in path.parents:
+        try:
+            group = grp.getgrgid(directory.stat().st_gid).gr_name
+        except (OSError, KeyError):
+            continue
+        also = f", or join the group {group} (usermod -aG {group} NAME, and log in anew)" if group != "root" else ""
+        return f"run this as root (sudo){also}"
+    return "run this as root (sudo)"
 
 
 def _hint(error: sqlite3.Error) -> str:

@@ -1,5 +1,6 @@
 """`gitopsd init`, `add` and `remove`: from nothing to a deploy, and back."""
 
+import json
 import re
 import shlex
 import stat
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.system.host import CONFIG, SECRET_FILE, Host
-from tests.system.operator import daemon_pid, let_in_by_key, switch_on, wait_for_job, wait_until_deployed
+from tests.system.operator import daemon_pid, drop_in, let_in_by_key, switch_on, wait_for_job, wait_until_deployed
 
 BLOG_FILE = "/etc/gitopsd/conf.d/blog.yaml"
 BLOG_KEY = "/etc/gitopsd/keys/blog"
@@ -58,7 +59,26 @@ def over_ssh(host: Host, url: str) -> str:
 
 def let_in(host: Host) -> None:
     """What pasting the key at the provider does."""
-    host.run("install", "-m", "0600", f"{BLOG_KEY}.pub", "/root/.ssh/authorized_keys")
+    public = host.run("ssh-keygen", "-y", "-f", BLOG_KEY).stdout
+    host.write("/root/.ssh/authorized_keys", public, mode=0o600)
+
+
+def two_receivers(host: Host, *, forge: str = "shared") -> tuple[str, str]:
+    """Receivers ci and forge, whose secrets are `shared` and `forge`, with a repo blog; old and new of `shared`."""
+    url = host.add_remote("blog")
+    receivers = {"ci": ["shared"], "forge": [forge]}
+    settings = {name: {"provider": "github", "secrets": secrets} for name, secrets in receivers.items()}
+    host.write(CONFIG, json.dumps({"receivers": settings, "repos": {"blog": {"url": url, "path": "/srv/blog"}}}))
+    run(host, "gitopsd init")
+    switch_on(host)
+    run(host, "gitopsd init --rotate")
+    return host.read("/etc/gitopsd/secrets/shared").strip(), host.read("/etc/gitopsd/secrets/shared.next").strip()
+
+
+def ping(host: Host, secret: str, receiver: str = "") -> int:
+    """The answer to a ping that is signed with `secret`."""
+    path = f"/hook/{receiver}" if receiver else "/api/webhook/gitops"
+    return host.deliver("blog", "", event="ping", secret=secret, path=path).status
 
 
 # ------------------------------------------------------------------------------------------------------ init
@@ -138,9 +158,9 @@ def test_a_rotation_accepts_both_secrets_and_ends_once_every_sender_has_the_new_
     assert host.read(SECRET_FILE).strip() == old != new
 
     revision = host.push("blog")
-    assert "nothing was signed with the new secret yet" in refusal(host, "gitopsd init --finish")
+    assert "nothing was signed with the new secret" in refusal(host, "gitopsd init --finish")
     assert host.deliver("blog", revision, secret=old).status == 202
-    assert "still signed with the old secret: blog" in refusal(host, "gitopsd init --finish")
+    assert "still signed with the old secret 'github-webhook-secret': blog" in refusal(host, "gitopsd init --finish")
     assert host.deliver("blog", revision, secret=new).status in (200, 202)
     run(host, "gitopsd init --finish")
 
@@ -164,6 +184,54 @@ def test_who_was_not_heard_of_during_a_rotation_is_named_at_its_end(host: Host, 
 
 
 @of_one_release
+def test_a_secret_that_two_receivers_share_is_rotated_once_and_for_both(host: Host) -> None:
+    old, new = two_receivers(host)
+    assert ping(host, new, "ci") == 200
+    assert ping(host, old, "forge") == 200
+    for command in ("gitopsd init --finish", "gitopsd init --finish ci"):
+        assert "still signed with the old secret 'shared': blog" in refusal(host, command)
+    assert ping(host, new, "forge") == 200
+    run(host, "gitopsd init --finish")
+    assert [ping(host, secret, name) for secret in (old, new) for name in ("ci", "forge")] == [401, 401, 200, 200]
+
+
+@of_one_release
+def test_a_rotation_that_one_receiver_is_not_ready_for_changes_none(host: Host) -> None:
+    _, new = two_receivers(host, forge="other")
+    assert ping(host, new, "ci") == 200
+    assert "nothing was signed with the new secret 'other' yet" in refusal(host, "gitopsd init --finish")
+    assert host.read("/etc/gitopsd/secrets/shared.next").strip() == new
+    run(host, "gitopsd init --finish ci")
+    assert host.exists("/etc/gitopsd/secrets/other.next")
+
+
+@of_one_release
+@pytest.mark.parametrize("cut_off", ["install -m 600 /dev/null {next}; echo second >{next}", "mv {next} {old}"])
+def test_what_was_cut_off_before_the_daemon_knew_of_it_is_made_good(host: Host, remote: str, cut_off: str) -> None:
+    run(host, "gitopsd init")
+    run(host, f"gitopsd add {remote}")
+    switch_on(host)
+    run(host, "gitopsd init --rotate")
+    new = host.read(NEXT_FILE).strip()
+    assert ping(host, new) == 200
+    host.run("sh", "-c", cut_off.format(next=NEXT_FILE, old=SECRET_FILE))
+    host.run("gitopsd", "init", "--rotate" if host.exists(NEXT_FILE) else "--finish", check=False)
+    assert ping(host, "second" if host.exists(NEXT_FILE) else new) == 200
+    assert (ping(host, new) == 401) == host.exists(NEXT_FILE)
+
+
+@of_one_release
+def test_pings_tell_that_a_webhook_has_moved_on_too(host: Host, remote: str) -> None:
+    old = secret_shown(run(host, "gitopsd init"))
+    run(host, f"gitopsd add {remote}")
+    switch_on(host)
+    run(host, "gitopsd init --rotate")
+    new = host.read(NEXT_FILE).strip()
+    assert [ping(host, old), ping(host, new)] == [200, 200]
+    run(host, "gitopsd init --finish")
+
+
+@of_one_release
 def test_a_rotation_needs_a_secret_to_begin_with(host: Host) -> None:
     host.run("rm", "-f", SECRET_FILE)
     assert "run: gitopsd init" in refusal(host, "gitopsd init --rotate")
@@ -174,8 +242,37 @@ def test_a_secret_that_a_drop_in_loads_encrypted_is_left_to_it(host: Host) -> No
     load = "[Service]\nLoadCredentialEncrypted=github-webhook-secret:/etc/gitopsd/hook.cred\n"
     host.write("/etc/systemd/system/gitopsd.service.d/secret.conf", load)
     host.run("systemctl", "daemon-reload")
-    assert "credential github-webhook-secret" in run(host, "gitopsd init")
+    assert "is given as 'github-webhook-secret', by a drop-in" in run(host, "gitopsd init")
     assert not host.exists(SECRET_FILE)
+    assert "rotate it where it is set" in refusal(host, "gitopsd init --rotate")
+
+
+@of_one_release
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "LoadCredential=github-webhook-secret:/etc/gitopsd/elsewhere",
+        "Environment=GITHUB_WEBHOOK_SECRET=elsewhere",
+        "EnvironmentFile=/etc/gitopsd/environment",
+    ],
+)
+def test_a_secret_that_the_daemon_has_from_elsewhere_is_neither_replaced_nor_shown(host: Host, setting: str) -> None:
+    host.run("rm", "-f", SECRET_FILE)
+    host.write("/etc/gitopsd/elsewhere", "elsewhere", mode=0o600)
+    host.write("/etc/gitopsd/environment", "GITHUB_WEBHOOK_SECRET=elsewhere\n", mode=0o600)
+    drop_in(host, "gitopsd.service", f"[Service]\n{setting}\n")
+    switch_on(host)
+    assert ping(host, "elsewhere") == 200
+    run(host, "gitopsd init")
+    assert ping(host, "elsewhere") == 200
+
+
+@of_one_release
+def test_a_tunnel_is_told_the_host_without_a_port_and_the_socket_as_it_is(host: Host) -> None:
+    drop_in(host, "gitopsd.socket", "[Socket]\nListenStream=\nListenStream=/run/gitopsd.sock\n")
+    said = run(host, "gitopsd init --host h.example:8443")
+    assert "https://h.example:8443/api/webhook/gitops" in said
+    assert "hostname h.example, path ^/api/webhook/gitops$, service unix:/run/gitopsd.sock\n" in said
 
 
 # ------------------------------------------------------------------------------------------------------- add
@@ -207,7 +304,11 @@ def test_a_repo_is_taken_up_by_a_daemon_that_runs(host: Host, remote: str) -> No
 def test_added_again_nothing_changes(host: Host, remote: str) -> None:
     run(host, f"gitopsd add {remote}")
     text = host.read(BLOG_FILE)
-    run(host, f"gitopsd add {remote} --name blog --ref main")
+    run(host, f"gitopsd add {remote} --name blog --ref refs/heads/main --path /srv/blog/")
+    assert host.read(BLOG_FILE) == text
+    host.run("git", "-C", remote, "branch", "trunk", "main")
+    host.run("git", "-C", remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    run(host, f"gitopsd add {remote}")
     assert host.read(BLOG_FILE) == text
 
 
@@ -227,7 +328,9 @@ def test_the_branch_of_the_remote_is_followed_if_none_is_named(host: Host, remot
     host.run("git", "-C", remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
     run(host, f"gitopsd add {remote}")
     run(host, f"gitopsd add {remote} --name other --ref main")
+    run(host, f"gitopsd add {remote} --name third --strategy in-place --path /srv/sites/third/")
     assert "ref: trunk" in host.read(BLOG_FILE)
+    assert "ref: trunk" in host.read("/etc/gitopsd/conf.d/third.yaml")
     assert "ref: main" in host.read("/etc/gitopsd/conf.d/other.yaml")
 
 
@@ -235,7 +338,7 @@ def test_a_remote_over_ssh_gets_a_key_that_is_shown_and_tried(host: Host, remote
     url = over_ssh(host, remote)
     first = host.run("gitopsd", "add", url, check=False)
     assert first.returncode == 75  # the key is not at the provider yet
-    assert host.read(f"{BLOG_KEY}.pub").split()[1] in first.stdout
+    assert host.run("ssh-keygen", "-y", "-f", BLOG_KEY).stdout.split()[1] in first.stdout
     assert "Permission denied" in first.stdout
     assert stat.filemode(int(run(host, f"stat --format %f {BLOG_KEY}"), 16)) == "-rw-------"
     key = host.read(BLOG_KEY)
@@ -264,8 +367,26 @@ def test_a_host_key_is_shown_and_noted_down_only_if_a_person_says_it_is_right(ho
     let_in(host)
     assert "SHA256:" in at_terminal(host, f"gitopsd add {url}", "n\n")
     assert not host.exists(known)
+    host.run("sh", "-c", f"printf 'other.example ssh-ed25519 AAAA' >{known}")  # no line end
     assert "✓ blog: remote" in at_terminal(host, f"gitopsd add {url}", "y\n")
-    assert host.exists(known)
+    other, *ours = host.read(known).splitlines()
+    assert other == "other.example ssh-ed25519 AAAA"
+    assert ours
+    assert all(line.startswith("127.0.0.1 ") for line in ours)
+
+
+@of_one_release
+def test_what_the_other_side_says_beside_its_keys_is_not_noted_down(host: Host, remote: str) -> None:
+    url = over_ssh(host, remote)
+    known = "/etc/ssh/ssh_known_hosts"
+    host.run("rm", known)
+    scan = "#!/bin/sh\necho 'evil.example ssh-ed25519 AAAA' >&2\necho 'github.com ssh-ed25519 AAAA'\n"
+    host.write("/usr/local/bin/ssh-keyscan", scan, mode=0o755)
+    try:
+        assert "shows no host key" in at_terminal(host, f"gitopsd add {url}", "y\n")
+    finally:
+        host.run("rm", "/usr/local/bin/ssh-keyscan")
+    assert not host.exists(known)
 
 
 @of_one_release
@@ -278,6 +399,11 @@ def test_a_host_key_is_shown_and_noted_down_only_if_a_person_says_it_is_right(ho
         ("/srv/remotes/blog.git --name Blog!", "repos.Blog!", 78),
         ("https://example.org/-.git", "give one: --name NAME", 1),
         ("/srv/remotes/shop.git --name taken", "is taken by", 1),
+        ("ssh://h:99999/x", "Port out of range", 1),
+        ("'ssh://[::1/y'", "Invalid IPv6 URL", 1),
+        ("./blog.git", "relative to this directory", 1),
+        ("/srv/remotes/blog.git --path /srv/remotes/blog.git/HEAD/x", "HEAD is not a directory", 1),
+        ("file:///srv/remotes/blog.git --name taken --path /srv/other", "taken is configured already", 1),
     ],
 )
 def test_what_cannot_be_right_is_refused_and_leaves_nothing_behind(
@@ -334,8 +460,7 @@ def test_the_key_of_a_removed_repo_goes_with_it(host: Host, remote: str) -> None
     url = over_ssh(host, remote)
     host.run("gitopsd", "add", url, check=False)
     run(host, "gitopsd remove blog --yes")
-    assert not host.exists(BLOG_KEY)
-    assert not host.exists(f"{BLOG_KEY}.pub")
+    assert run(host, "ls -A /etc/gitopsd/keys") == ""
 
 
 @of_one_release
@@ -361,3 +486,13 @@ def test_a_removed_repo_is_not_deployed_any_more_and_can_come_back(host: Host, r
     run(host, f"gitopsd add {remote}")
     run(host, "gitopsd sync blog")
     wait_until_deployed(host, "blog", revision)
+
+
+@of_one_release
+def test_what_a_removal_does_not_end_is_said(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    run(host, "gitopsd sync blog")
+    host.run("touch", "/srv/blog/.gitops")
+    host.write("/etc/gitopsd/conf.d/roots.yaml", "roots: [/srv]\n")
+    assert "it has a file /srv/blog/.gitops" in run(host, "gitopsd remove blog --yes")
+    assert "remove that file" in refusal(host, "gitopsd remove blog --yes")

@@ -16,6 +16,7 @@ from gitopsd.errors import GitopsdError
         ("ssh://git@git.example.org:2222/me/blog.git", SshHost("git.example.org", 2222)),
         ("git@[2001:db8::1]:me/blog.git", SshHost("2001:db8::1")),
         ("ssh://git@[2001:db8::1]:2222/me/blog.git", SshHost("2001:db8::1", 2222)),
+        ("git@[git.example.org:2222]:me/blog.git", SshHost("git.example.org", 2222)),
         ("https://github.com/me/blog.git", None),
         ("git://example.org/blog.git", None),
         ("file:///srv/remotes/blog.git", None),

@@ -307,8 +307,14 @@ def test_while_two_secrets_are_accepted_it_is_noted_which_repo_signs_with_which(
     assert parts.deliver(push(), secret="second", delivery="one").status_code == 202
     assert parts.deliver(push(ref="refs/heads/draft"), delivery="two").status_code == 200
     assert parts.deliver(push("other"), secret="second", delivery="three").status_code == 200
-    noted = parts.store.read_note(f"{PROOF_NOTE}default")
-    assert noted == {"new": {"blog": NOW, "demo/other": NOW}, "old": {"blog": NOW}}
+    assert parts.store.read_note(f"{PROOF_NOTE}default") == {"new": {"blog": NOW}, "old": {"blog": NOW}}
+
+
+def test_a_ping_tells_too_that_a_repos_webhook_has_the_new_secret(parts: Parts) -> None:
+    parts.secrets = {"default": (Secret("old", SECRET.encode()), Secret("new", b"second"))}
+    assert parts.deliver(push(), secret="second", event="ping").status_code == 200
+    assert parts.deliver({"zen": "of an organisation"}, event="ping", delivery="two").status_code == 200
+    assert parts.store.read_note(f"{PROOF_NOTE}default") == {"new": {"blog": NOW}}
 
 
 def test_a_single_secret_is_not_worth_a_note(parts: Parts) -> None:
