@@ -2,9 +2,8 @@
 
 import os
 import re
-import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from gitopsd import config as configuration
@@ -13,11 +12,10 @@ from gitopsd.cli import files, terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Receiver
+from gitopsd.model import Config, PathScheme, Receiver
 from gitopsd.providers import PROVIDERS
 from gitopsd.store import PROOF_NOTE, Store, path_in
 
-_SECRET_BYTES = 32
 _NO_HOST = "YOUR.HOST"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _EVERYWHERE = re.compile(r"^(0\.0\.0\.0|\[::\])(?=:)")
@@ -36,7 +34,7 @@ def init(config_path: Path, names: Sequence[str], *, host: str, rotate: bool, fi
     ours = [name for name in secret_names if not _is_given_otherwise(name)]
     if rotate:
         _begin_rotation(config, secret_names, ours)
-    made = [path for path in map(_next if rotate else _place, ours) if _make(path)]
+    made = [path for name in ours if _make(path := _next(name) if rotate else _place(name), _maker(config, name))]
     _refresh()
     for line in _text(config, receivers, host or _NO_HOST, made, rotate=rotate):
         print(line)
@@ -81,13 +79,18 @@ def _is_given_otherwise(name: str) -> bool:
     return is_variable or name in runner.credentials_of_daemon()
 
 
-def _make(path: Path) -> bool:
+def _maker(config: Config, name: str) -> Callable[[], str] | None:
+    """What makes a secret of the form that the provider of its receiver wants; None where the sender gives it."""
+    return PROVIDERS[_users_of(config, [name])[0].provider].make_secret
+
+
+def _make(path: Path, maker: Callable[[], str] | None) -> bool:
     """Whether a secret was made, as there was none."""
-    if _value(path):
+    if _value(path) or maker is None:
         return False
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
-        files.write(path, secrets.token_hex(_SECRET_BYTES) + "\n", mode=0o600, replace=path.exists())
+        files.write(path, f"{maker()}\n", mode=0o600, replace=path.exists())
     except FileExistsError:
         return False  # somebody else was just as quick
     return True
@@ -177,7 +180,7 @@ def _text(
         yield "Both secrets are accepted. Once every webhook has the new one and has sent something with it:"
         yield "  gitopsd init --finish"
         return
-    yield from _tunnel_lines([_path(receiver) for receiver in receivers], host)
+    yield from _tunnel_lines(receivers, host)
     yield ""
     yield "Next:"
     if not config.repos and not config.roots:
@@ -190,29 +193,41 @@ def _text(
 def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate: bool) -> Iterator[str]:
     provider, name = PROVIDERS[receiver.provider], receiver.secrets[0]
     path = _next(name) if rotate else _place(name)
-    value = "" if _is_given_otherwise(name) else _value(path)
-    rows = [("Payload URL", f"https://{host}{_path(receiver)}"), *provider.form]
-    rows.insert(2, ("Secret", value or f"(what gitopsd.service is given as '{name}', by a drop-in)"))
+    is_other = _is_given_otherwise(name)
+    value = "" if is_other else _value(path)
+    shown = value or (f"(what gitopsd.service is given as '{name}', by a drop-in)" if is_other else "SECRET")
+    in_path = _has_token_in_path(receiver)
+    rows = [("Payload URL", f"https://{host}{_path(receiver)}{f'/{shown}' if in_path else ''}"), *provider.form]
+    if not in_path and provider.make_secret:
+        rows.insert(2, (provider.secret_label, shown))
+    if provider.make_secret is None and not value and not is_other:
+        yield f"What {receiver.provider} proves itself by goes into {path}: install -m 600 /dev/stdin {path}"
     if value:
         state = "made just now" if path in made else "as it was"
         yield f"Secret of receiver '{receiver.name}': {path} ({state}; root alone can read it)"
     if not rotate and _value(_next(name)):
         yield f"It is being rotated; its successor is {_next(name)}: gitopsd init --rotate shows it"
     yield f"To paste at {provider.form_at}"
+    width = max(len(label) for label, _ in rows) + 2
     for label, text in rows:
-        yield f"  {label:<14}{text}"
+        yield f"  {label:<{width}}{text}"
 
 
 def _path(receiver: Receiver) -> str:
-    """The path of its endpoint."""
-    return "/api/webhook/gitops" if receiver.name == configuration.DEFAULT_RECEIVER.name else f"/hook/{receiver.name}"
+    """The path of its endpoint, up to the token where there is one."""
+    is_default = receiver.name == configuration.DEFAULT_RECEIVER.name and not _has_token_in_path(receiver)
+    return "/api/webhook/gitops" if is_default else f"/hook/{receiver.name}"
 
 
-def _tunnel_lines(paths: Sequence[str], host: str) -> Iterator[str]:
+def _has_token_in_path(receiver: Receiver) -> bool:
+    return PathScheme() in PROVIDERS[receiver.provider].schemes
+
+
+def _tunnel_lines(receivers: Sequence[Receiver], host: str) -> Iterator[str]:
     address = _EVERYWHERE.sub("127.0.0.1", runner.address())
     service = address if address.startswith("unix:") else f"http://{address}"
     name = host.partition(":")[0]  # whoever connects to an edge may name a port, the edge's own rules may not
-    escaped = [path.replace(".", r"\.") for path in paths]
+    escaped = [_path(each).replace(".", r"\.") + ("/[^/]+" if _has_token_in_path(each) else "") for each in receivers]
     pattern = escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
     yield "Behind NAT, one of these exposes that path and nothing else."
     yield "  Cloudflare Tunnel, as a route in the dashboard:"
@@ -225,5 +240,5 @@ def _tunnel_lines(paths: Sequence[str], host: str) -> Iterator[str]:
     yield "      - {service: http_status:404}"
     if not service.startswith("unix:"):
         yield "  Tailscale Funnel:"
-        for path in paths:
+        for path in map(_path, receivers):
             yield f"    tailscale funnel --bg --set-path={path} {service}{path}"

@@ -48,7 +48,6 @@ PROVIDER = Provider(
     schemes=(PathScheme(),),
     delivery_id=id_in("X-DELIVERY-ID"),
     parse=parse,
-    secret_label="",  # part of the URL
     form_at="your sender",
     form=(
         ("Content type", "application/json"),

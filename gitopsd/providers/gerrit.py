@@ -56,5 +56,4 @@ PROVIDER = Provider(
     media_types=(JSON,),
     form_at='Gerrit: [remote "gitopsd"] in webhooks.config on the branch refs/meta/config (plugin webhooks)',
     form=(("event", "ref-updated"), ("sslVerify", "true")),
-    secret_label="",
 )

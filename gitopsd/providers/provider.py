@@ -1,6 +1,8 @@
 """What a provider is: data and two pure functions."""
 
+import base64
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +15,18 @@ Headers = Mapping[str, str]
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
+_SECRET_BYTES = 32
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def random_secret() -> str:
+    """A secret of 256 bits, in hex."""
+    return secrets.token_hex(_SECRET_BYTES)
+
+
+def signing_key() -> str:
+    """A secret of 256 bits in the form of Standard Webhooks."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
 
 
 def no_id(_headers: Headers, _payload: Payload) -> str:
@@ -61,7 +74,7 @@ class Provider:
     signed: it is answered, and nothing else.
 
     `form_at` and `form` are what a person finds there to set a webhook up: where it is, and its fields but for the URL
-    and the secret, which is called `secret_label` there ("": it is part of the URL).
+    and the secret, which is called `secret_label` there. `make_secret` makes one that fits; None where the sender does.
     """
 
     name: str
@@ -70,6 +83,7 @@ class Provider:
     form_at: str
     form: tuple[tuple[str, str], ...]
     secret_label: str = "Secret"  # noqa: S105 - what a form calls it
+    make_secret: Callable[[], str] | None = random_secret
     delivery_id: Callable[[Headers, Payload], str] = no_id
     media_types: tuple[str, ...] = (JSON, FORM)
     own_header: bool = False

@@ -95,5 +95,5 @@ PROVIDER = Provider(
     media_types=(JSON,),
     form_at="sourcehut: git.sr.ht/graphql, the mutation createGitWebhook (there is no form)",
     form=(("events", "[GIT_POST_RECEIVE]"), ("query", _QUERY)),
-    secret_label="(not asked for; ours has to be the public key of the instance)",  # noqa: S106 - what a form calls it
+    make_secret=None,
 )

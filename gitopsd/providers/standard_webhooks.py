@@ -7,7 +7,7 @@ The body is ours to define, see `generic`. It may be wrapped as the specificatio
 from gitopsd.model import Event, StandardScheme
 from gitopsd.payload import Payload, get_object
 from gitopsd.providers import generic
-from gitopsd.providers.provider import Headers, Provider, id_in
+from gitopsd.providers.provider import Headers, Provider, id_in, signing_key
 
 
 def parse(headers: Headers, payload: Payload) -> Event:
@@ -19,6 +19,7 @@ def parse(headers: Headers, payload: Payload) -> Event:
 PROVIDER = Provider(
     name="standard-webhooks",
     schemes=(StandardScheme(),),
+    make_secret=signing_key,
     delivery_id=id_in("WEBHOOK-ID"),
     parse=parse,
     form_at="your sender",
