@@ -37,7 +37,7 @@ def test_the_example_shows_every_setting_with_its_default(tmp_path: Path) -> Non
 
     assert set(shown) == set(schema["properties"])
     assert set(shown["repos"]["blog"]) == set(schema["$defs"]["repo"]["properties"])
-    assert set(shown["receivers"]["default"]) == set(schema["$defs"]["receiver"]["properties"])
+    assert set(shown["receivers"]["ci"]) == set(schema["$defs"]["receiver"]["properties"])
     for key, part in schema["properties"].items():
         _assert_defaults_shown(shown[key], part)
     _assert_defaults_shown(shown["repos"]["blog"], schema["$defs"]["repo"])
