@@ -222,5 +222,5 @@ def _kill_sync(site: Site) -> None:
     for pid in site.processes():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the deploy's `sleep` comes and goes
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"gitopsd" in words and b"run" in words:
+            if b"run" in words and any(b"from gitopsd" in word for word in words):
                 os.kill(pid, signal.SIGKILL)

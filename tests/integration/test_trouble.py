@@ -531,7 +531,7 @@ def sync_processes(site: Site) -> list[int]:
     for pid in site.processes():
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"gitopsd" in words and b"run" in words:
+            if b"run" in words and any(b"from gitopsd" in word for word in words):
                 found.append(pid)
     return found
 
