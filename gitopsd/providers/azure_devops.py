@@ -10,7 +10,7 @@ from urllib.parse import quote
 from gitopsd.errors import PayloadError
 from gitopsd.model import BasicScheme, Event, RefUpdate, RemoteName, TokenScheme
 from gitopsd.payload import Payload, get_list, get_object, get_text
-from gitopsd.providers.provider import JSON, Headers, Provider, update_of
+from gitopsd.providers.provider import JSON, Headers, Provider, login, update_of
 
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _TEST_ID = "03c164c2-8912-4d5e-8009-3707d5f83734"
@@ -68,7 +68,7 @@ PROVIDER = Provider(
     form=(
         ("Trigger on this type of event", "Code pushed"),
         ("Resource details to send", "All"),
-        ("Basic authentication username", "what stands before the colon of the secret"),
     ),
-    secret_label="Basic authentication password (what stands behind the colon)",  # noqa: S106 - what the form calls it
+    secret_label="Basic authentication username:password",  # noqa: S106 - two fields of the form
+    make_secret=login,
 )

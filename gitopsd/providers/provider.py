@@ -24,6 +24,11 @@ def random_secret() -> str:
     return secrets.token_hex(_SECRET_BYTES)
 
 
+def login() -> str:
+    """A user and a password of 256 bits, as Basic authentication wants them."""
+    return f"gitopsd:{random_secret()}"
+
+
 def signing_key() -> str:
     """A secret of 256 bits in the form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
