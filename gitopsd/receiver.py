@@ -1,10 +1,8 @@
 """Webhooks in, 202 out; owns the status codes."""
 
-import contextlib
 import hashlib
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,17 +28,17 @@ from gitopsd.model import (
     Secret,
     StandardScheme,
 )
+from gitopsd.proofs import UNKNOWN, Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store
+from gitopsd.store import Store
 
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
 _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
-_UNKNOWN = Receiver(name="(unknown)", provider="github", secrets=())
+_UNKNOWN = Receiver(name=UNKNOWN, provider="github", secrets=())
 _PROBE_SEC = 1.0
-_REJECTED_LOG_SEC = 10.0
-_PROOF_SEC = 10.0
+_HOOK = re.compile(r"[A-Za-z0-9{}-]{1,64}")
 _MEDIA_TYPES = frozenset(each for provider in PROVIDERS.values() for each in provider.media_types)
 
 
@@ -95,8 +93,8 @@ class _Webhook:
         self._rescan = rescan
         self._wake = wake
         self._clock = clock
-        self._rejections = _Rejections(clock)
-        self._proofs = _Proofs(clock)
+        self._rejections = Rejections(clock)
+        self._proofs = Proofs(clock)
 
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name, token: str = ""
@@ -112,7 +110,7 @@ class _Webhook:
             _answer(resp, falcon.HTTP_200, reason="ping: the webhook reaches this receiver")
         except SignatureError as error:
             name = receiver if receiver in serving.config.receivers else _UNKNOWN.name
-            self._rejections.refused(name, str(error), serving.store)
+            self._rejections.refused(name, _hook(serving, name, req.headers), str(error), serving.store)
             _answer(resp, falcon.HTTP_401, error="unauthorized")
         except PayloadError as error:
             extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
@@ -138,7 +136,7 @@ class _Webhook:
             if secrets and provider.is_unsigned_ping(request.headers, request.body):
                 raise _UnsignedPing from None
             raise
-        self._rejections.proven(name, serving.store)
+        self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
         if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
             raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(provider.media_types)}")
         content = payload.decode(request.body, request.media_type)
@@ -189,60 +187,6 @@ class _Webhook:
         _answer(resp, falcon.HTTP_202, delivery=delivery.delivery_id, jobs=jobs)
 
 
-class _Rejections:
-    """Says what is refused, in the log and in a note for `gitopsd status`; a flood of it only in sums."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._unsaid: dict[tuple[str, str], int] = {}
-        self._said_at: dict[tuple[str, str], float] = {}
-        self._clean: set[str] = set()
-
-    def refused(self, receiver: str, reason: str, store: Store) -> None:
-        """A delivery for `receiver` was refused. Anybody can bring that about, so it is said once in ten seconds."""
-        key, now = (receiver, reason), time.monotonic()
-        if now - self._said_at.get(key, -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC:
-            self._unsaid[key] = self._unsaid.get(key, 0) + 1
-            return
-        more = f" ({unsaid} more like it before)" if (unsaid := self._unsaid.pop(key, 0)) else ""
-        self._said_at[key] = now
-        extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
-        _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more, extra=extra)
-        if receiver != _UNKNOWN.name:
-            self._clean.discard(receiver)
-            self._note(store, receiver, {"at": self._clock(), "reason": reason})
-
-    def proven(self, receiver: str, store: Store) -> None:
-        """A delivery was in order: what was noted before, by us or by the daemon before us, is over."""
-        if receiver not in self._clean:
-            self._clean.add(receiver)
-            self._note(store, receiver, None)
-
-    def _note(self, store: Store, receiver: str, value: object) -> None:
-        with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
-            store.write_note(f"{REFUSED_NOTE}{receiver}", value)
-
-
-class _Proofs:
-    """Keeps, while a secret is being rotated, who has signed with which one and when: `gitopsd init --finish` asks."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._guard = threading.Lock()
-        self._written_at: dict[tuple[str, str, str], float] = {}
-
-    def given(self, receiver: str, secret: str, repo: str, store: Store) -> None:
-        """A delivery about the remote of `repo` was signed with `secret`. A burst of them is one note."""
-        key, now = (receiver, secret, repo), time.monotonic()
-        with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
-            if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
-                return
-            self._written_at[key] = now
-            note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}
-            note.setdefault(secret, {})[repo] = self._clock()
-            store.write_note(f"{PROOF_NOTE}{receiver}", note)
-
-
 class _Health:
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """The process answers."""
@@ -279,6 +223,13 @@ class _Readiness:
             except StoreError as error:
                 self._store_problem = str(error)
         return self._store_problem
+
+
+def _hook(serving: Serving, receiver: str, headers: Mapping[str, str]) -> str:
+    """What the sender calls the webhook that it sends for; unproven, so it is good for a hint and no more."""
+    provider = PROVIDERS[serving.config.receivers.get(receiver, _UNKNOWN).provider]
+    given = headers.get(provider.hook_header, "")
+    return given if _HOOK.fullmatch(given) else ""
 
 
 class _UnsignedPing(Exception):  # noqa: N818 - no error: a trial that its sender cannot sign

@@ -65,6 +65,7 @@ PROVIDER = Provider(
     name="bitbucket",
     schemes=(HmacScheme(header="X-HUB-SIGNATURE"),),
     delivery_id=id_in("X-REQUEST-UUID"),
+    hook_header="X-HOOK-UUID",
     parse=parse,
     media_types=(JSON,),
     form_at="Bitbucket: the repository, Repository settings, Webhooks, Add webhook",

@@ -40,6 +40,7 @@ PROVIDER = Provider(
     name="github",
     schemes=(HmacScheme(header="X-HUB-SIGNATURE-256"),),
     delivery_id=id_in("X-GITHUB-DELIVERY"),
+    hook_header="X-GITHUB-HOOK-ID",
     parse=parse,
     form_at="GitHub: the repository (or organisation), Settings, Webhooks, Add webhook",
     form=(("Content type", "application/json"), ("Events", "Just the push event")),

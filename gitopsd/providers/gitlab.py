@@ -66,6 +66,7 @@ PROVIDER = Provider(
     name="gitlab",
     schemes=(TokenScheme(header="X-GITLAB-TOKEN"), StandardScheme()),
     delivery_id=id_in("IDEMPOTENCY-KEY"),
+    hook_header="X-GITLAB-WEBHOOK-UUID",
     parse=parse,
     media_types=(JSON,),
     form_at="GitLab: the project (or group), Settings, Webhooks, Add new webhook",

@@ -74,7 +74,8 @@ class Provider:
     """Who sends, and how. Header names are in upper case.
 
     `schemes`: the ways in which a delivery may prove itself, one of which is enough. `parse` raises PayloadError for
-    what this provider never sends. `delivery_id` is "" where there is none. With `own_header` the sender can be told
+    what this provider never sends. `delivery_id` is "" where there is none;
+    `hook_header` is where the sender names its webhook. With `own_header` the sender can be told
     which header to use, and `header` in the configuration names it. `is_unsigned_ping` knows a trial that cannot be
     signed: it is answered, and nothing else.
 
@@ -90,6 +91,7 @@ class Provider:
     secret_label: str = "Secret"  # noqa: S105 - what a form calls it
     make_secret: Callable[[], str] | None = random_secret
     delivery_id: Callable[[Headers, Payload], str] = no_id
+    hook_header: str = ""
     media_types: tuple[str, ...] = (JSON, FORM)
     own_header: bool = False
     is_unsigned_ping: Callable[[Headers, bytes], bool] = never

@@ -22,7 +22,10 @@ POLL_NOTE = "poll"
 """What the last poll could not ask: {at, problems: {repo: why}}."""
 
 REFUSED_NOTE = "refused by "
-"""Followed by a receiver's name: when and why it refused a delivery, as {at, reason}; null once one was in order."""
+"""Followed by a receiver's name: when and why it refused deliveries, as {webhook: {at, reason}}.
+
+`webhook` is what its sender calls it, or "". It is taken out once a delivery of that webhook was in order.
+"""
 
 PROOF_NOTE = "proven by "
 """Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""

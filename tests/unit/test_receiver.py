@@ -14,7 +14,7 @@ from gitopsd import journal
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
-from gitopsd.store import PROOF_NOTE, Store, path_in
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store, path_in
 from tests import catalog
 from tests.site import SECRET, signed_headers
 
@@ -320,3 +320,37 @@ def test_a_ping_tells_too_that_a_repos_webhook_has_the_new_secret(parts: Parts) 
 def test_a_single_secret_is_not_worth_a_note(parts: Parts) -> None:
     assert parts.deliver(push()).status_code == 202
     assert parts.store.read_note(f"{PROOF_NOTE}default") is None
+
+
+def refusals(parts: Parts) -> list[str]:
+    return list(parts.store.read_note(f"{REFUSED_NOTE}default") or {})
+
+
+def deliver_as(parts: Parts, webhook: str, secret: str) -> int:
+    body = json.dumps(push()).encode()
+    headers = signed_headers(body, secret=secret) | {"X-GitHub-Hook-ID": webhook}
+    return int(parts.post(body, headers).status_code)
+
+
+def test_a_webhook_with_another_secret_is_remembered_until_it_has_the_right_one(parts: Parts) -> None:
+    assert deliver_as(parts, "1", "old") == 401
+    assert deliver_as(parts, "2", SECRET) in (200, 202)
+    assert refusals(parts) == ["1"]
+    assert deliver_as(parts, "1", SECRET) in (200, 202)
+    assert refusals(parts) == []
+    assert deliver_as(parts, "2", "old") == 401
+    assert refusals(parts) == ["2"]
+
+
+def test_who_does_not_name_a_webhook_is_forgiven_with_the_next_delivery_in_order(parts: Parts) -> None:
+    assert parts.deliver(push(), secret="wrong").status_code == 401
+    assert refusals(parts) == [""]
+    assert deliver_as(parts, "2", SECRET) in (200, 202)
+    assert refusals(parts) == []
+
+
+def test_made_up_webhooks_fill_no_more_than_a_few_lines(parts: Parts) -> None:
+    for number in range(50):
+        assert deliver_as(parts, f"{number}", "wrong") == 401
+    assert deliver_as(parts, "no name; of a webhook", "wrong") == 401
+    assert len(refusals(parts)) == 5

@@ -1,0 +1,98 @@
+"""What is remembered of deliveries that proved themselves, and of those that did not: notes in the store."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from gitopsd import journal
+from gitopsd.errors import StoreError
+from gitopsd.journal import Kind
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store
+
+UNKNOWN = "(unknown)"
+"""The receiver of a delivery for one that there is not."""
+
+_log = logging.getLogger(__name__)
+_REJECTED_LOG_SEC = 10.0
+_MAX_REFUSED_HOOKS = 5
+_MAX_NOTED = 1000
+_PROOF_SEC = 10.0
+
+
+class Rejections:
+    """Says what is refused, in the log and in a note for `gitopsd status`; a flood of it only in sums."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._unsaid: dict[tuple[str, str], int] = {}
+        self._said_at: dict[tuple[str, str], float] = {}
+        self._noted_at: dict[tuple[str, str], float] = {}
+        self._clean: set[tuple[str, str]] = set()
+
+    def refused(self, receiver: str, hook: str, reason: str, store: Store) -> None:
+        """A delivery for `receiver` was refused. Anybody can bring that about, so it is said once in ten seconds.
+
+        `hook` is what the sender calls its webhook, or "": where one of several has another secret, the deliveries of
+        the others must not hide that.
+        """
+        now = time.monotonic()
+        with self._guard:
+            self._say(receiver, reason, now)
+            if (
+                receiver == UNKNOWN
+                or now - self._noted_at.get((receiver, hook), -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC
+            ):
+                return
+            if len(self._noted_at) > _MAX_NOTED:
+                self._noted_at.clear()  # somebody makes up names
+            self._noted_at[receiver, hook] = now
+            self._clean = {each for each in self._clean if each[0] != receiver}
+            with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
+                note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
+                note[hook] = {"at": self._clock(), "reason": reason}
+                newest = sorted(note.items(), key=lambda item: -item[1]["at"])[:_MAX_REFUSED_HOOKS]
+                store.write_note(f"{REFUSED_NOTE}{receiver}", dict(newest))
+
+    def proven(self, receiver: str, hook: str, store: Store) -> None:
+        """A delivery was in order: what was noted of its webhook, by us or by the daemon before us, is over."""
+        if (receiver, hook) in self._clean:
+            return
+        with self._guard, contextlib.suppress(StoreError):
+            self._clean.add((receiver, hook))
+            note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
+            left = {other: refused for other, refused in note.items() if other not in ("", hook)}
+            if left != note:
+                store.write_note(f"{REFUSED_NOTE}{receiver}", left or None)
+
+    def _say(self, receiver: str, reason: str, now: float) -> None:
+        key = (receiver, reason)
+        if now - self._said_at.get(key, -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC:
+            self._unsaid[key] = self._unsaid.get(key, 0) + 1
+            return
+        more = f" ({unsaid} more like it before)" if (unsaid := self._unsaid.pop(key, 0)) else ""
+        self._said_at[key] = now
+        extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
+        _log.warning("receiver '%s': refused a delivery: %s%s", receiver, reason, more, extra=extra)
+
+
+class Proofs:
+    """Keeps, while a secret is being rotated, who has signed with which one and when: `gitopsd init --finish` asks."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._written_at: dict[tuple[str, str, str], float] = {}
+
+    def given(self, receiver: str, secret: str, repo: str, store: Store) -> None:
+        """A delivery about the remote of `repo` was signed with `secret`. A burst of them is one note."""
+        key, now = (receiver, secret, repo), time.monotonic()
+        with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
+            if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
+                return
+            self._written_at[key] = now
+            note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}
+            note.setdefault(secret, {})[repo] = self._clock()
+            store.write_note(f"{PROOF_NOTE}{receiver}", note)
