@@ -140,12 +140,16 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """One configured endpoint. `secrets` are names; `header` is where its sender was told to put token or signature."""
+    """One configured endpoint. `secrets` are names; `header` is where its sender was told to put token or signature.
+
+    `repos` are the only ones that it may trigger; None is all of them.
+    """
 
     name: str
     provider: str
     secrets: tuple[str, ...]
     header: str = ""
+    repos: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

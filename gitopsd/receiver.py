@@ -151,9 +151,9 @@ class _Webhook:
     def _record(
         self, serving: Serving, receiver: Receiver, event: Event, delivery_id: str
     ) -> tuple[Delivery, tuple[Match, ...]]:
-        matches, reason = routing.route(event, serving.repos.values())
-        if event.updates and not matches and serving.config.roots:
-            matches, reason = routing.route(event, self._rescan().values())
+        matches, reason = routing.route(event, serving.repos.values(), receiver.repos)
+        if event.updates and not event.reason and not matches and serving.config.roots:
+            matches, reason = routing.route(event, self._rescan().values(), receiver.repos)
         about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
         update = event.updates[0] if event.updates else None
         delivery = Delivery(

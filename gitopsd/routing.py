@@ -1,7 +1,7 @@
 """Event → the repos that want it, or the reason why none does."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
 
@@ -9,10 +9,11 @@ _SCP_FORM = re.compile(r"(?:[^/@:]+@)?(\[[^]/]*\]|[^/:]+):(?!//)(.*)")
 _URL_FORM = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:]*)(?::\d*)?(/.*|)")
 
 
-def route(event: Event, repos: Iterable[Repo]) -> tuple[tuple[Match, ...], str]:
+def route(event: Event, repos: Iterable[Repo], allowed: Collection[str] | None = None) -> tuple[tuple[Match, ...], str]:
     """Which of `repos` the event is about, and why it leads to no job as a whole ("" where it does).
 
-    A Match without a reason asks for a sync; one with a reason says why that repo does not want this event.
+    `allowed` names those that the receiver may trigger; None is all of them. A Match without a reason asks for a sync;
+    one with a reason says why that repo does not want this event.
     """
     if event.reason:
         return (), event.reason
@@ -23,7 +24,10 @@ def route(event: Event, repos: Iterable[Repo]) -> tuple[tuple[Match, ...], str]:
     followers = [repo for repo in repos if is_remote_of(repo, event.remote)]
     if not followers:
         return (), f"no repo is configured for {name_of(event.remote)}"
-    matches = tuple(_match(repo, event.updates) for repo in followers)
+    matches = tuple(
+        _match(repo, event.updates) if allowed is None or repo.name in allowed else _not_allowed(repo, event.updates)
+        for repo in followers
+    )
     if all(match.reason for match in matches):
         return matches, "; ".join(dict.fromkeys(f"{match.repo}: {match.reason}" for match in matches))
     return matches, ""
@@ -51,6 +55,11 @@ def normalise_url(url: str) -> str:
     found = _URL_FORM.fullmatch(url) or _SCP_FORM.fullmatch(url)
     host, path = found.groups() if found else ("", url)
     return f"{host.lower()}/{path.strip('/').removesuffix('.git').rstrip('/')}"
+
+
+def _not_allowed(repo: Repo, updates: tuple[RefUpdate, ...]) -> Match:
+    reason = "is none of the repos that this receiver may trigger"
+    return Match(repo=repo.name, ref=updates[0].ref, revision=updates[0].revision or None, reason=reason)
 
 
 def _match(repo: Repo, updates: tuple[RefUpdate, ...]) -> Match:

@@ -155,6 +155,7 @@ def dump(config: Config) -> str:
         "receivers": {
             name: {"provider": receiver.provider, "secrets": list(receiver.secrets)}
             | ({"header": receiver.header} if receiver.header else {})
+            | ({"repos": list(receiver.repos)} if receiver.repos is not None else {})
             for name, receiver in config.receivers.items()
         },
         "roots": [str(root) for root in config.roots],
@@ -220,7 +221,11 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
 
 def _receiver(name: str, entry: Mapping[str, Any]) -> Receiver:
     return Receiver(
-        name=name, provider=entry["provider"], secrets=tuple(entry["secrets"]), header=entry.get("header", "")
+        name=name,
+        provider=entry["provider"],
+        secrets=tuple(entry["secrets"]),
+        header=entry.get("header", ""),
+        repos=tuple(entry["repos"]) if "repos" in entry else None,
     )
 
 

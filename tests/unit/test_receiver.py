@@ -354,3 +354,13 @@ def test_made_up_webhooks_fill_no_more_than_a_few_lines(parts: Parts) -> None:
         assert deliver_as(parts, f"{number}", "wrong") == 401
     assert deliver_as(parts, "no name; of a webhook", "wrong") == 401
     assert len(refusals(parts)) == 5
+
+
+def test_a_proven_delivery_for_a_repo_that_its_receiver_may_not_trigger_leads_to_nothing(parts: Parts) -> None:
+    limited = replace(parts.config.receivers["second"], repos=("shop",))
+    parts.config = replace(parts.config, receivers={**parts.config.receivers, "second": limited})
+    answer = parts.deliver(push(), "/hook/second", secret="second")
+    assert answer.status_code == 200
+    assert answer.json["reason"] == "blog: is none of the repos that this receiver may trigger"
+    assert parts.store.jobs(limit=1) == []
+    assert parts.deliver(push()).status_code == 202

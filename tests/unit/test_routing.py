@@ -221,3 +221,15 @@ def test_the_reason_of_the_whole_names_every_repo_that_said_no() -> None:
 )
 def test_an_event_that_concerns_no_repo_says_why(event: Event, reason: str) -> None:
     assert route(event, [repo()]) == ((), reason)
+
+
+def test_a_receiver_triggers_only_the_repos_that_it_may() -> None:
+    repos, event = [repo("blog"), repo("preview")], push(("refs/heads/main", REVISION))
+    matches, reason = route(event, repos, ("preview",))
+    assert reason == ""
+    assert [(match.repo, match.reason) for match in matches] == [
+        ("blog", "is none of the repos that this receiver may trigger"),
+        ("preview", None),
+    ]
+    assert route(event, repos, ("shop",))[1].startswith("blog: is none of the repos")
+    assert all(match.reason for match in route(event, repos, ())[0])
