@@ -23,7 +23,7 @@ gitopsd status shows every repo; gitopsd why REPO explains what became of the la
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     if arguments.command is None:
         parser.print_help()
         sys.exit(EXIT_USAGE)
@@ -49,6 +49,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
         code = _complain(f"a fault in gitopsd: {error!r} at {_place(error)}; please report it", code=EXIT_FAILED)
     sys.exit(code)
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        is_config = any(word.partition("=")[0] == "--config" for word in unknown)
+        hint = "; --config stands before the command" if is_config else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return arguments
 
 
 def _complain(*lines: str, code: int) -> int:

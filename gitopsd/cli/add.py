@@ -3,16 +3,19 @@
 import os
 import pwd
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import poll, runner
-from gitopsd.cli import check, files, keys, places, problems, terminal
+from gitopsd import lock, poll, runner
+from gitopsd.cli import check, files, keys, places, problems, steps, terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
+from gitopsd.poll import Tip
 from gitopsd.routing import normalise_url
 
 _CHECKOUTS = Path("/srv")
@@ -35,21 +38,29 @@ def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, st
     _check_place(Path(settings["path"]))
 
     repo, file = _configure(config_path, config, name, settings)
-    left = _prepare(repo, host) if in_unit else []
-    if "ref" not in settings and (branch := _default_branch(config, repo, in_unit=in_unit)):
-        repo = _follow(config_path, repo, file, branch)
+    if in_unit:
+        _make_directory(repo)
+    key = _prepare(repo, host) if in_unit and host else None
+    draft = {} if "ref" in settings else _without_branch(repo, file)
+    tip, branch = _ask(config, repo, wants_branch=bool(draft), in_unit=in_unit)
+    if branch:
+        tip = Tip(repo=_follow(config_path, repo.name, file, {**draft, "ref": branch}))
     if in_unit:
         runner.reload_daemon()
-    return _report(config, repo, file, left, in_unit=in_unit)
+    return _report(config, tip, file, key, is_open=bool(draft) and not branch, in_unit=in_unit)
 
 
 def _name_of(url: str) -> str:
     """The last part of `url`, as the name of a repo. Raises GitopsdError."""
-    last = re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
-    name = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")
+    name = _plain_name(url)
     if not NAME.fullmatch(name):
         raise GitopsdError(f"no name can be made of {url}; give one: --name NAME")
     return name
+
+
+def _plain_name(url: str) -> str:
+    last = re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
+    return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")
 
 
 def _tidy(settings: dict[str, str]) -> dict[str, str]:
@@ -100,39 +111,55 @@ def _same(repo: Repo, settings: dict[str, str], file: Path) -> Repo:
     return repo
 
 
-def _default_branch(config: Config, repo: Repo, *, in_unit: bool) -> str:
-    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
-    with terminal.waiting(terminal.console(), "asking the remote"):
-        return poll.default_branch(repo, secrets, places.as_unit) if in_unit else poll.default_branch(repo, secrets)
-
-
-def _follow(config_path: Path, repo: Repo, file: Path, branch: str) -> Repo:
-    """Name the remote's own branch, if the file is still as we have written it when that could not be asked."""
+def _without_branch(repo: Repo, file: Path) -> dict[str, str]:
+    """What is set in `file`, if it is still as we have written it before the remote could be asked; else nothing."""
     settings = {"url": repo.url, "path": str(repo.path)}
-    for each in (settings, {**settings, "strategy": repo.strategy}):
-        if file.read_text(encoding="utf-8") == configuration.dump_repo(repo.name, each):
-            text = configuration.dump_repo(repo.name, {**each, "ref": branch})
-            found = configuration.load(config_path, (file, text)).repos[repo.name]
-            files.write(file, text, mode=0o644, replace=True)
-            return found
-    return repo
+    text = file.read_text(encoding="utf-8")
+    drafts = (settings, {**settings, "strategy": repo.strategy})
+    return next((each for each in drafts if text == configuration.dump_repo(repo.name, each)), {})
+
+
+def _follow(config_path: Path, name: str, file: Path, settings: dict[str, str]) -> Repo:
+    """Name the remote's own branch in the file of the repo."""
+    text = configuration.dump_repo(name, settings)
+    found = configuration.load(config_path, (file, text)).repos[name]
+    files.write(file, text, mode=0o644, replace=True)
+    return found
+
+
+# ------------------------------------------------------------------------------------------- its remote
+
+
+def _ask(config: Config, repo: Repo, *, wants_branch: bool, in_unit: bool) -> tuple[Tip, str]:
+    """What the remote says, and the branch that it takes for its own. Who lets nobody in is asked no second time."""
+    with terminal.waiting(terminal.console(), "asking the remote"):
+        (tip,) = check.ask(config, [repo], in_unit=in_unit)
+        if not wants_branch or not _has_answered(tip):
+            return tip, ""
+        secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+        run_as = (places.as_unit,) if in_unit else ()
+        return tip, poll.default_branch(repo, secrets, *run_as)
+
+
+def _has_answered(tip: Tip) -> bool:
+    return not tip.problem or tip.problem == f"has no branch {tip.repo.ref}"
 
 
 # ------------------------------------------------------------------------------------------- its place and its key
 
 
-def _prepare(repo: Repo, host: keys.SshHost | None) -> list[str]:
-    """What a unit needs to sync it; the lines on what is left for a person to do."""
-    _make_directory(repo)
-    if host is None:
-        return []
+@dataclass(frozen=True)
+class _Key:
+    """The deploy key of a repo, and what is left to do about the host key of its remote, or ""."""
+
+    was_made: bool
+    about_host: str
+
+
+def _prepare(repo: Repo, host: keys.SshHost) -> _Key:
+    """What a unit needs to reach its remote over ssh."""
     was_made = keys.make(repo.name)
-    left = [
-        f"deploy key {keys.path_of(repo.name)} ({'made just now' if was_made else 'as it was'}), to be read from only:",
-        f"  {keys.public_half(repo.name)}",
-        f"  paste it at {keys.where_to_paste(repo.url)}",
-    ]
-    return [*left, *filter(None, ["" if keys.is_known(host) else keys.get_to_know(host)])]
+    return _Key(was_made, "" if keys.is_known(host) else keys.get_to_know(host))
 
 
 def _make_directory(repo: Repo) -> None:
@@ -151,24 +178,53 @@ def _make_directory(repo: Repo) -> None:
 # ------------------------------------------------------------------------------------------- what is printed
 
 
-def _report(config: Config, repo: Repo, file: Path, left: Sequence[str], *, in_unit: bool) -> int:
-    out = terminal.console()
-    print(f"{repo.name}  follows {repo.ref} of {repo.url} at {repo.path} ({file})")
-    for line in left:
+def _report(config: Config, tip: Tip, file: Path, key: _Key | None, *, is_open: bool, in_unit: bool) -> int:
+    """`is_open`: whether the branch is not yet known."""
+    out, repo = terminal.console(), tip.repo
+    until = " (until the remote says which branch is its own)" if is_open else ""
+    print(f"{repo.name}  follows {repo.ref}{until} of {repo.url} at {repo.path} ({file})")
+    for line in _key_lines(repo, key, is_let_in=_has_answered(tip)) if key else ():
         print(line)
-    with terminal.waiting(out, "asking the remote"):
-        findings = check.of_repo(config, repo, in_unit=in_unit)
+    findings = [check.of_path(repo, in_unit=in_unit), check.of_tip(tip, in_unit=in_unit)]
     for finding in findings:
         check.show(out, finding)
+    bad = [finding.problem for finding in findings if finding.problem]
     print("\nNext:")
-    if any(finding.problem for finding in findings):
-        print(f"  gitopsd add {repo.url} --name {repo.name}      # again, once that is mended")
+    # What a person has changed is left alone, so not before the branch is in it.
+    edit = [] if repo.deploy or is_open else [(f"editor {file}", "say what to run in it: deploy: [./deploy.sh]")]
+    for line in steps.lines([*edit, *_steps(config, in_unit=in_unit), _last_step(repo, key, bad)]):
+        print(line)
+    return EXIT_BUSY if bad else EXIT_DONE
+
+
+def _key_lines(repo: Repo, key: _Key, *, is_let_in: bool) -> Iterator[str]:
+    state = f"deploy key {keys.path_of(repo.name)} ({'made just now' if key.was_made else 'as it was'})"
+    if is_let_in:
+        yield state
+    else:
+        yield f"{state}:"
+        yield f"  {keys.public_half(repo.name)}"
+        yield f"  paste it at {keys.where_to_paste(repo.url)} (read access is enough)"
+    if key.about_host:
+        yield key.about_host
+
+
+def _steps(config: Config, *, in_unit: bool) -> Iterator[tuple[str, str]]:
     if in_unit and any(map(problems.of_credential, _first_secrets(config))):
-        print("  gitopsd init                              # the secret for the webhook")
+        yield "gitopsd init", "the secret for the webhook"
     if in_unit and runner.unit_states([runner.SOCKET_UNIT])[runner.SOCKET_UNIT].active != "active":
-        print(f"  systemctl enable --now {runner.SOCKET_UNIT}     # from then on deliveries are taken")
-    print(f"  git push, or gitopsd sync {repo.name}")
-    return EXIT_BUSY if any(finding.problem for finding in findings) else EXIT_DONE
+        yield f"systemctl enable --now {runner.SOCKET_UNIT}", "from then on deliveries are taken"
+    if not in_unit and not lock.is_free(config.state_dir, lock.DAEMON):
+        yield "kill -HUP PID", "of the gitopsd serve that runs: it takes the repo up"
+
+
+def _last_step(repo: Repo, key: _Key | None, bad: Sequence[str]) -> tuple[str, str]:
+    if not bad:
+        return f"git push, or gitopsd sync {repo.name}", ""
+    name = "" if repo.name == _plain_name(repo.url) else f" --name {repo.name}"
+    is_key = key and all("Permission denied" in problem for problem in bad)
+    once = "once the deploy key above is pasted" if is_key else "once that is mended"
+    return f"gitopsd add {shlex.quote(repo.url)}{name}", f"again, {once}; or: gitopsd remove {repo.name}"
 
 
 def _first_secrets(config: Config) -> list[str]:

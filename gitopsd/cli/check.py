@@ -1,6 +1,8 @@
 """`gitopsd check`: everything that would keep a push from being deployed, before the push."""
 
 import os
+import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from gitopsd import config as configuration
 from gitopsd import poll, runner, systemd
-from gitopsd.cli import terminal
+from gitopsd.cli import keys, terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
 from gitopsd.cli.places import as_unit, problem_for_unit
 from gitopsd.cli.problems import of_credential
@@ -21,6 +23,7 @@ from gitopsd.model import Config, Repo
 from gitopsd.store import Store, path_in
 
 _GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")
+_DUBIOUS = re.compile("dubious ownership in repository at '(.+)'")
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,16 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
     return EXIT_CONFIG if bad else EXIT_DONE
 
 
-def of_repo(config: Config, repo: Repo, *, in_unit: bool) -> list[Finding]:
-    """Whether a sync of `repo` may write its checkout and reach its remote."""
-    return [_path(repo, in_unit=in_unit), *_remotes(config, [repo], in_unit=in_unit)]
+def ask(config: Config, repos: Iterable[Repo], *, in_unit: bool) -> list[poll.Tip]:
+    """What the remotes of `repos` say to those who sync them."""
+    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    return poll.ask(repos, secrets, as_unit) if in_unit else poll.ask(repos, secrets)
+
+
+def of_tip(tip: poll.Tip, *, in_unit: bool) -> Finding:
+    """Whether a sync can reach its remote."""
+    subject = f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}"
+    return Finding(subject, _with_remedy(tip, in_unit=in_unit) or None)
 
 
 def show(out: Console, finding: Finding) -> None:
@@ -77,9 +87,9 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
             Finding("places and remotes", "only root can look at them as syncs do; run: sudo gitopsd check"),
         ]
     findings += _places(config)
-    findings += [_path(repo, in_unit=units) for repo in found.repos.values()]
+    findings += [of_path(repo, in_unit=units) for repo in found.repos.values()]
     if not offline:
-        findings += _remotes(config, found.repos.values(), in_unit=units)
+        findings += [of_tip(tip, in_unit=units) for tip in ask(config, found.repos.values(), in_unit=units)]
     return findings
 
 
@@ -88,7 +98,7 @@ def _secrets(config: Config, *, in_unit: bool) -> Iterator[Finding]:
         for name in receiver.secrets:
             _, problem = systemd.secret(name, os.environ)
             if problem and in_unit:
-                problem = of_credential(name)
+                problem = of_credential(name, is_first=name == receiver.secrets[0])
             subject = f"receiver '{receiver.name}'"
             rotation = " (it is being rotated; see gitopsd init --finish)" if _is_rotated(name) else ""
             yield Finding(subject, problem) if problem else Finding(f"{subject}: secret '{name}'{rotation}")
@@ -112,7 +122,8 @@ def _places(config: Config) -> Iterator[Finding]:
     yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
 
 
-def _path(repo: Repo, *, in_unit: bool) -> Finding:
+def of_path(repo: Repo, *, in_unit: bool) -> Finding:
+    """Whether a sync of `repo` may write its checkout."""
     subject = f"{repo.name}: path {repo.path}"
     if in_unit and (problem := problem_for_unit(repo)):
         return Finding(subject, problem)
@@ -137,20 +148,14 @@ def _writable(subject: str, path: Path) -> Finding:
     )
 
 
-def _remotes(config: Config, repos: Iterable[Repo], *, in_unit: bool) -> list[Finding]:
-    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
-    tips = poll.ask(repos, secrets, as_unit) if in_unit else poll.ask(repos, secrets)
-    return [
-        Finding(f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}", _with_remedy(tip, in_unit=in_unit) or None)
-        for tip in tips
-    ]
-
-
 def _with_remedy(tip: poll.Tip, *, in_unit: bool) -> str:
     """The problem of a remote, with what mends those that every newcomer meets."""
     key = systemd.KEYS_DIRECTORY / tip.repo.name
-    if "Host key verification failed" in tip.problem:
-        return f"{tip.problem} run: ssh-keyscan HOST >> /etc/ssh/ssh_known_hosts, and compare the fingerprint"
+    if "Host key verification failed" in tip.problem and (host := keys.host_of(tip.repo.url)):
+        return f"{tip.problem} run: {keys.how_to_know(host)}"
+    if dubious := _DUBIOUS.search(tip.problem):
+        where = f"--file {_GIT_CONFIG}" if in_unit else "--global"
+        return f"{tip.problem}; run: git config {where} --add safe.directory {shlex.quote(dubious[1])}"
     if "Permission denied" in tip.problem and in_unit and not key.exists():
         return f"{tip.problem} there is no key for it: {key} (root, 0600)"
     if "could not read Username" in tip.problem:

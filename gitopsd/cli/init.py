@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import runner, systemd
-from gitopsd.cli import files, terminal
+from gitopsd.cli import files, steps, terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
@@ -176,6 +176,9 @@ def _text(
     for receiver in receivers:
         yield from _secret_lines(receiver, host, made, rotate=rotate)
         yield ""
+    if host == _NO_HOST and (not rotate or any(map(_has_token_in_path, receivers))):
+        yield f"{_NO_HOST} is the public name of this host; this fills it in: gitopsd init --host NAME"
+        yield ""
     if rotate:
         yield "Both secrets are accepted. Once every webhook has the new one and has sent something with it:"
         yield "  gitopsd init --finish"
@@ -183,11 +186,15 @@ def _text(
     yield from _tunnel_lines(receivers, host)
     yield ""
     yield "Next:"
+    yield from steps.lines(list(_steps(config)))
+
+
+def _steps(config: Config) -> Iterator[tuple[str, str]]:
     if not config.repos and not config.roots:
-        yield "  gitopsd add URL                           # for each repo"
+        yield "gitopsd add URL", "for each repo"
     if runner.unit_states([runner.SOCKET_UNIT])[runner.SOCKET_UNIT].active != "active":
-        yield f"  systemctl enable --now {runner.SOCKET_UNIT}     # from then on deliveries are taken"
-    yield "  gitopsd status"
+        yield f"systemctl enable --now {runner.SOCKET_UNIT}", "from then on deliveries are taken"
+    yield "gitopsd status", ""
 
 
 def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate: bool) -> Iterator[str]:
@@ -197,9 +204,11 @@ def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate
     value = "" if is_other else _value(path)
     shown = value or (f"(what gitopsd.service is given as '{name}', by a drop-in)" if is_other else "SECRET")
     in_path = _has_token_in_path(receiver)
-    rows = [("Payload URL", f"https://{host}{_path(receiver)}{f'/{shown}' if in_path else ''}"), *provider.form]
-    if not in_path and provider.make_secret:
-        rows.insert(2, (provider.secret_label, shown))
+    url = ("Payload URL", f"https://{host}{_path(receiver)}{f'/{shown}' if in_path else ''}")
+    secret = [(provider.secret_label, shown)] if not in_path and provider.make_secret else []
+    rows = [url, *provider.form[:1], *secret, *provider.form[1:]]
+    if rotate:  # the webhook is there, and this is all that changes
+        rows = secret or ([url] if in_path else [])
     if provider.make_secret is None and not value and not is_other:
         yield f"What {receiver.provider} proves itself by goes into {path}: install -m 600 /dev/stdin {path}"
     if value:
@@ -207,8 +216,11 @@ def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate
         yield f"Secret of receiver '{receiver.name}': {path} ({state}; root alone can read it)"
     if not rotate and _value(_next(name)):
         yield f"It is being rotated; its successor is {_next(name)}: gitopsd init --rotate shows it"
-    yield f"To paste at {provider.form_at}"
-    width = max(len(label) for label, _ in rows) + 2
+    if rotate and rows:
+        yield f"At {provider.form_at.partition(':')[0]}, in each webhook that is there, in place of the old one:"
+    elif rows:
+        yield f"To paste at {provider.form_at}"
+    width = max((len(label) for label, _ in rows), default=0) + 2
     for label, text in rows:
         yield f"  {label:<{width}}{text}"
 
@@ -232,7 +244,9 @@ def _tunnel_lines(receivers: Sequence[Receiver], host: str) -> Iterator[str]:
     yield "Behind NAT, one of these exposes that path and nothing else."
     yield "  Cloudflare Tunnel, as a route in the dashboard:"
     yield f"    hostname {name}, path ^{pattern}$, service {service}"
-    yield "    install -m 600 /dev/stdin /etc/gitopsd/tunnel-token      # its token, then Ctrl-D"
+    yield "    cloudflared is not in Debian: https://pkg.cloudflare.com has it, 2025.4.0 or later"
+    yield "    install -m 600 /dev/stdin /etc/gitopsd/tunnel-token"
+    yield "    Paste the tunnel's token, then press Enter and Ctrl-D. Once that is done, it is switched on with:"
     yield "    systemctl start gitopsd-tunnel"
     yield "  or in a config.yml of your own cloudflared:"
     yield "    ingress:"
@@ -240,5 +254,7 @@ def _tunnel_lines(receivers: Sequence[Receiver], host: str) -> Iterator[str]:
     yield "      - {service: http_status:404}"
     if not service.startswith("unix:"):
         yield "  Tailscale Funnel:"
-        for path in map(_path, receivers):
+        for receiver, path in zip(receivers, map(_path, receivers), strict=True):
             yield f"    tailscale funnel --bg --set-path={path} {service}{path}"
+            token = "/SECRET" if _has_token_in_path(receiver) else ""
+            yield f"    and the payload URL is then https://HOST.TAILNET.ts.net{path}{token}"

@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,13 +20,14 @@ _KNOWN_HOSTS_OF_SYNCS = Path("/var/lib/gitopsd-sync/.ssh/known_hosts")
 _SSH_SEC = 15.0
 _DEFAULT_PORT = 22
 _KEY_FIELDS = 3  # host, kind of key, key
-# Where a forge takes deploy keys, below the page of the repository.
+# Where a forge lists deploy keys, below the page of the repository; and where it takes one, if that is another page.
 _KEY_PAGES = {
-    "github.com": "settings/keys/new",
+    "github.com": "settings/keys",
     "gitlab.com": "-/settings/repository#js-deploy-keys-settings",
     "codeberg.org": "settings/keys",
     "bitbucket.org": "admin/access-keys/",
 }
+_KEY_FORMS = {**_KEY_PAGES, "github.com": "settings/keys/new"}
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,17 @@ def public_half(repo: str) -> str:
 
 def where_to_paste(url: str) -> str:
     """The page that takes a deploy key for the repository at `url`, as well as it is known."""
+    return _page_of(url, _KEY_FORMS)
+
+
+def where_listed(url: str) -> str:
+    """The page that lists the deploy keys of the repository at `url`, as well as it is known."""
+    return _page_of(url, _KEY_PAGES)
+
+
+def _page_of(url: str, pages: Mapping[str, str]) -> str:
     host, _, name = normalise_url(url).partition("/")
-    page = _KEY_PAGES.get(host)
+    page = pages.get(host)
     return f"https://{host}/{name}/{page}" if page else f"{host}, as a deploy key of {name}"
 
 
@@ -97,12 +108,17 @@ def is_known(host: SshHost) -> bool:
     return any(_ended_well("ssh-keygen", "-F", host.as_known, "-f", str(path)) for path in files)
 
 
-def get_to_know(host: SshHost) -> str:
-    """Show the host key, and note it down if the person at the terminal says it is right. What is left to do, or ""."""
-    remedy = (
+def how_to_know(host: SshHost) -> str:
+    """What to run for syncs to know the host key of `host`."""
+    return (
         f"ssh-keyscan {f'-p {host.port} ' if host.port != _DEFAULT_PORT else ''}{host.name} >> {_KNOWN_HOSTS}"
         "; then compare what `ssh-keygen -lf` says of it with what the provider publishes"
     )
+
+
+def get_to_know(host: SshHost) -> str:
+    """Show the host key, and note it down if the person at the terminal says it is right. What is left to do, or ""."""
+    remedy = how_to_know(host)
     if not sys.stdin.isatty():
         return f"the host key of {host.as_known} is not known; run: {remedy}"
     keys = _scan(host)

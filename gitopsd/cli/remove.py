@@ -1,5 +1,6 @@
 """`gitopsd remove`: take a repo out of the configuration again."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from gitopsd.errors import GitopsdError
 
 
 def remove(config_path: Path, name: str, *, yes: bool) -> int:
-    """Remove the file and the deploy key of a repo, once a person says yes. Its checkout, history and logs stay."""
+    """Remove the file and the deploy key of a repo, once a person says yes. Its checkout, history and logs stay.
+
+    A directory in which nothing is yet, as `gitopsd add` makes it, is no checkout and goes too.
+    """
     config = configuration.load(config_path)
     in_unit = runner.uses_units(config)
     if in_unit and os.geteuid() != 0:
@@ -25,8 +29,10 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     wanted = [_file(config_path, name), *([key] if in_unit else [])]
     gone = [path for path in wanted if path.exists()]
 
-    print(f"To be removed: {', '.join(map(str, gone))}")
-    print(f"Stays: the checkout {repo.path}, the history and the logs")
+    is_empty = _is_empty(repo.path)
+    print(f"To be removed: {', '.join([*map(str, gone), *([f'{repo.path} (empty)'] if is_empty else [])])}")
+    has_checkout = os.path.lexists(repo.path) and not is_empty
+    print(f"Stays: {f'the checkout {repo.path}, ' if has_checkout else ''}the history and the logs")
     if not yes and not sys.stdin.isatty():
         print(f"gitopsd remove {name}: there is no terminal to ask at; give --yes", file=sys.stderr)
         return EXIT_USAGE
@@ -39,11 +45,22 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     print(f"{name} is removed.")
     if not lock.is_free(config.state_dir, name):
         print("A sync of it runs: that, and what is queued behind it, goes on to its end.")
+    elif is_empty:
+        with contextlib.suppress(OSError):  # it is in use, or somebody has put something into it
+            repo.path.rmdir()
     if name in find_repos(configuration.load(config_path)).repos:
         print(f"But it goes on to be a repo, as it has a file {repo.path}/.gitops below one of the roots.")
     if key in gone:
-        print(f"Its deploy key can go, too: {keys.where_to_paste(repo.url)}")
+        print(f"Its deploy key can go, too: {keys.where_listed(repo.url)}")
     return EXIT_DONE
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether `path` is a directory with nothing in it, and no other name of one."""
+    try:
+        return not path.is_symlink() and not any(path.iterdir())
+    except OSError:
+        return False
 
 
 def _file(config_path: Path, name: str) -> Path:

@@ -31,6 +31,7 @@ DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-
 
 _PACKAGE_DIR = Path(__file__).parents[1]
 _IDLE_EXIT_SEC = 300.0
+_DEPLOY_HINT = "    # deploy: [./deploy.sh]        # run in the checkout once it has moved\n"
 _MERGED_KEYS = ("receivers", "repos")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -69,8 +70,9 @@ def part_of(path: Path, repo: str) -> Path:
 
 
 def dump_repo(name: str, settings: Mapping[str, str]) -> str:
-    """The text of a file in `conf.d` that names one repo."""
-    return yaml.safe_dump({"repos": {name: dict(settings)}}, sort_keys=False, allow_unicode=True)
+    """The text of a file in `conf.d` that names one repo, and shows where its deploy command goes."""
+    text = yaml.safe_dump({"repos": {name: dict(settings)}}, sort_keys=False, allow_unicode=True)
+    return f"{text}{_DEPLOY_HINT}"
 
 
 def _parts(path: Path) -> tuple[list[Path], list[str]]:

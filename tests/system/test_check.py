@@ -24,8 +24,8 @@ def test_all_is_well_after_the_steps_of_the_readme(host: Host) -> None:
         ("chown ada /srv/blog", "belongs to ada, and its sync runs as gitopsd-sync"),
         ("rmdir /srv/blog", "run: install -d -o gitopsd-sync /srv/blog"),
         ("sed -i s#/srv/blog#/opt/blog# /etc/gitopsd/gitopsd.yaml", "ReadWritePaths=/opt/blog"),
-        (f": >{SECRET_FILE}", "secret 'github-webhook-secret' is empty"),
-        (f"rm {SECRET_FILE}", "No such file or directory); write it, for root alone"),
+        (f": >{SECRET_FILE}", "is empty (/etc/gitopsd/secrets/github-webhook-secret); run: gitopsd init"),
+        (f"rm {SECRET_FILE}", "No such file or directory); run: gitopsd init"),
     ],
 )
 def test_what_would_keep_a_push_from_being_deployed_is_told_before_the_push(
@@ -47,6 +47,13 @@ def test_what_a_drop_in_allows_is_no_problem(host: Host) -> None:
     assert problems(host) == []
     assert host.run("gitopsd", "sync", "blog").returncode == 0
     host.run("rm", "-r", "/opt/blog")
+
+
+def test_of_the_secrets_of_a_receiver_init_makes_the_first(host: Host) -> None:
+    add_repos(host, "blog", settings={"receivers": {"default": {"provider": "github", "secrets": ["old", "new"]}}})
+    first, second = problems(host)
+    assert first.endswith("run: gitopsd init")
+    assert "write it, for root alone" in second
 
 
 def test_a_secret_may_be_encrypted_and_be_rotated_with_two_names(host: Host) -> None:
@@ -90,7 +97,7 @@ def test_the_remote_is_asked_as_the_sync_asks_it_and_not_as_root(host: Host) -> 
     assert problems(host) == []
 
     host.run("rm", "/etc/ssh/ssh_known_hosts")
-    assert "ssh-keyscan" in problems(host)[0]
+    assert "ssh-keyscan 127.0.0.1 >> " in problems(host)[0]
 
 
 def test_who_is_not_root_is_told_to_ask_root(host: Host) -> None:
@@ -107,5 +114,5 @@ def test_a_closed_receiver_stands_in_status_before_the_first_delivery(host: Host
     host.write(SECRET_FILE, "", mode=0o600)
     status = host.run("gitopsd", "status").stdout
     assert "receiver 'default' is closed" in status
-    assert "systemctl restart gitopsd" in status
+    assert "run: gitopsd init" in status
     assert "is the secret the same at the provider" not in status

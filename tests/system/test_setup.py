@@ -113,6 +113,21 @@ def test_what_is_shown_for_tunnels_exposes_the_hook_path_and_nothing_else(host: 
         assert not re.search(pattern[1], other)
     assert "--set-path=/api/webhook/gitops http://127.0.0.1:8085/api/webhook/gitops" in said
     assert "http_status:404" in said
+    assert "payload URL is then https://HOST.TAILNET.ts.net/api/webhook/gitops\n" in said
+
+
+@of_one_release
+def test_where_no_name_is_given_it_is_said_how_it_gets_in(host: Host) -> None:
+    assert "gitopsd init --host NAME" in run(host, "gitopsd init")
+    assert "gitopsd init --host NAME" not in run(host, "gitopsd init --host h.example")
+
+
+@of_one_release
+def test_the_two_commands_for_a_token_do_not_follow_each_other(host: Host) -> None:
+    lines = run(host, "gitopsd init").splitlines()
+    written = next(number for number, line in enumerate(lines) if "/etc/gitopsd/tunnel-token" in line)
+    assert "Ctrl-D" in lines[written + 1]
+    assert lines[written + 2].strip() == "systemctl start gitopsd-tunnel"
 
 
 @of_one_release
@@ -152,7 +167,9 @@ def test_a_rotation_accepts_both_secrets_and_ends_once_every_sender_has_the_new_
     old = secret_shown(run(host, "gitopsd init"))
     run(host, f"gitopsd add {remote}")
     switch_on(host)
-    assert "nothing to rotate" not in run(host, "gitopsd init --rotate")
+    said = run(host, "gitopsd init --rotate")
+    assert "At GitHub, in each webhook that is there, in place of the old one:\n  Secret  " in said
+    assert "Payload URL" not in said
     new = host.read(NEXT_FILE).strip()
     assert secret_shown(run(host, "gitopsd init --rotate")) == new
     assert host.read(SECRET_FILE).strip() == old != new
@@ -323,6 +340,34 @@ def test_what_the_operator_wrote_into_its_file_stays(host: Host, remote: str) ->
 
 
 @of_one_release
+def test_it_is_shown_where_a_deploy_command_goes_until_there_is_one(host: Host, remote: str) -> None:
+    said = run(host, f"gitopsd add {remote}")
+    assert f"  editor {BLOG_FILE} " in said
+    host.write(BLOG_FILE, host.read(BLOG_FILE).replace("# deploy: [./deploy.sh]", "deploy: ['true']"))
+    assert "editor" not in run(host, f"gitopsd add {remote}")
+    assert "deploy: true" in run(host, "gitopsd sync blog")
+
+
+@of_one_release
+def test_the_comments_on_what_is_next_begin_in_one_column(host: Host, remote: str) -> None:
+    for command in ("gitopsd init", f"gitopsd add {remote}"):
+        steps = run(host, command).partition("Next:\n")[2].splitlines()
+        assert len({line.index("  # ") for line in steps if "  # " in line}) == 1
+
+
+def test_a_remote_of_another_owner_is_told_with_the_line_that_trusts_it(host: Host, remote: str) -> None:
+    host.run("rm", "/etc/gitconfig")
+    trust = f"git config --file /var/lib/gitopsd-sync/.gitconfig --add safe.directory {remote}"
+    said = host.run("gitopsd", "add", remote, check=False).stdout
+    assert f"run: {trust}\n" in said
+    assert said.endswith("again, once that is mended; or: gitopsd remove blog\n")
+    assert f"run: {trust}\n" in host.run("gitopsd", "check", check=False).stdout
+    run(host, trust)
+    run(host, f"gitopsd add {remote}")
+    assert run(host, "gitopsd sync blog")
+
+
+@of_one_release
 def test_the_branch_of_the_remote_is_followed_if_none_is_named(host: Host, remote: str) -> None:
     host.run("git", "-C", remote, "branch", "trunk", "main")
     host.run("git", "-C", remote, "symbolic-ref", "HEAD", "refs/heads/trunk")
@@ -340,10 +385,20 @@ def test_a_remote_over_ssh_gets_a_key_that_is_shown_and_tried(host: Host, remote
     assert first.returncode == 75  # the key is not at the provider yet
     assert host.run("ssh-keygen", "-y", "-f", BLOG_KEY).stdout.split()[1] in first.stdout
     assert "Permission denied" in first.stdout
+    assert "follows main (until the remote says which branch is its own)" in first.stdout
+    assert "as a deploy key of srv/remotes/blog (read access is enough)" in first.stdout
+    assert "editor" not in first.stdout  # the branch is yet to be written into the file
+    last = first.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        f"  gitopsd add {url} +# again, once the deploy key above is pasted; or: gitopsd remove blog", last
+    )
     assert stat.filemode(int(run(host, f"stat --format %f {BLOG_KEY}"), 16)) == "-rw-------"
     key = host.read(BLOG_KEY)
     let_in(host)
-    assert "✓ blog: remote" in run(host, f"gitopsd add {url}")
+    second = run(host, f"gitopsd add {url}")
+    assert "✓ blog: remote" in second
+    assert "follows main of" in second
+    assert "paste it at" not in second
     assert host.read(BLOG_KEY) == key
     assert run(host, "gitopsd sync blog")
 
@@ -357,6 +412,13 @@ def test_the_branch_of_a_remote_that_lets_nobody_in_yet_is_found_later(host: Hos
     let_in(host)
     run(host, f"gitopsd add {url}")
     assert "ref: trunk" in host.read(BLOG_FILE)
+
+
+@of_one_release
+def test_a_name_is_repeated_where_it_is_not_the_default(host: Host, remote: str) -> None:
+    url = over_ssh(host, remote)
+    said = host.run("gitopsd", "add", url, "--name", "weblog", check=False).stdout
+    assert f"  gitopsd add {url} --name weblog  # again" in said
 
 
 def test_a_host_key_is_shown_and_noted_down_only_if_a_person_says_it_is_right(host: Host, remote: str) -> None:
@@ -446,6 +508,15 @@ def test_a_repo_is_removed_after_a_question_and_its_checkout_stays(host: Host, r
     assert not host.exists(BLOG_FILE)
     assert host.exists("/srv/blog/README")
     assert "there is no repo 'blog'" in refusal(host, "gitopsd remove blog --yes")
+
+
+@of_one_release
+def test_a_directory_with_nothing_in_it_is_no_checkout_and_goes_too(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote}")
+    said = run(host, "gitopsd remove blog --yes")
+    assert "/srv/blog (empty)" in said
+    assert "Stays: the history and the logs" in said
+    assert not host.exists("/srv/blog")
 
 
 @of_one_release

@@ -55,3 +55,20 @@ def test_known_hosts_names_a_host_with_its_port_unless_that_is_the_usual_one(hos
 )
 def test_the_page_for_the_key_is_named_where_it_is_known(url: str, page: str) -> None:
     assert keys.where_to_paste(url).startswith(page)
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("git@github.com:me/blog.git", "https://github.com/me/blog/settings/keys"),
+        ("git@codeberg.org:me/blog.git", "https://codeberg.org/me/blog/settings/keys"),
+        ("ssh://git@git.example.org:2222/me/blog.git", "git.example.org, as a deploy key of me/blog"),
+    ],
+)
+def test_the_page_that_lists_the_keys_is_not_the_form_for_another(url: str, page: str) -> None:
+    assert keys.where_listed(url) == page
+
+
+def test_what_makes_a_host_known_names_the_host_and_its_port() -> None:
+    assert keys.how_to_know(SshHost("example.org")).startswith("ssh-keyscan example.org >> ")
+    assert keys.how_to_know(SshHost("example.org", 2222)).startswith("ssh-keyscan -p 2222 example.org >> ")
