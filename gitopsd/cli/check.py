@@ -81,6 +81,14 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
         units = False
         findings.append(Finding("runner", str(error).removeprefix("runner: ")))
     findings += _secrets(config, in_unit=units)
+    findings += [
+        Finding(
+            f"receiver '{receiver.name}'", f"repos: '{name}' is none of the repos; take it out, or: gitopsd add URL"
+        )
+        for receiver in config.receivers.values()
+        for name in receiver.repos or ()
+        if name not in found.repos
+    ]
     if units and os.geteuid() != 0:
         return [
             *findings,

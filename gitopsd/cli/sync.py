@@ -55,6 +55,8 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
         return exits.EXIT_INTERRUPTED
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(each.job) for each in followed]})
+    elif len(followed) == 1 and followed[0].job.state is JobState.UNCHANGED and followed[0].repo.deploy:
+        print(f"to run its deploy command all the same: gitopsd sync {names[0]} --force")
     return exits.worst(exits.of_job(each.job) for each in followed)
 
 

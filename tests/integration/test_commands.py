@@ -48,6 +48,26 @@ def test_a_sync_of_everything_ends_with_the_worst_code_and_names_each_repo(site:
     assert [(job["repo"], job["state"]) for job in as_json["jobs"]] == [("blog", "unchanged"), ("shop", "refused")]
 
 
+def test_who_syncs_what_is_deployed_already_is_told_how_to_deploy_it_again(site: Site) -> None:
+    site.add_repo("blog", deploy="true")
+    hint = "gitopsd sync blog --force"
+    assert hint not in site.run("sync", "blog").stdout
+    assert hint in site.run("sync", "blog").stdout
+    assert hint not in site.run("sync", "blog", "--force").stdout
+    assert hint not in site.run("sync", "blog", "--json").stdout
+
+
+def test_a_receiver_that_names_a_repo_that_there_is_not_is_told(site: Site) -> None:
+    site.add_repo("blog")
+    receiver = {"provider": "github", "secrets": ["github-webhook-secret"], "repos": ["blog", "blgo"]}
+    site.settings["receivers"] = {"default": receiver}
+    site.write_config()
+    found = json.loads(site.run("check", "--json").stdout)["findings"]
+    assert [each["subject"] for each in found if "'blgo' is none of the repos" in (each["problem"] or "")] == [
+        "receiver 'default'"
+    ]
+
+
 def test_a_sync_that_is_not_waited_for_is_done_all_the_same(site: Site) -> None:
     site.add_repo("blog")
     done = site.run("sync", "blog", "--no-wait")
