@@ -76,8 +76,9 @@ def _find_job(config: Config, store: Store, target: str) -> Job:
 
 def _from_journal(config: Config, job: Job) -> int:
     """What the journal has of a job whose log is gone."""
+    gone = f"the log of job {job.id} is gone (keep.logs)"
     if not shutil.which("journalctl"):
-        raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and there is no journal here")
+        raise GitopsdError(_why_never(job) or f"{gone}, and there is no journal here")
     matches = [f"GITOPSD_JOB={job.id}", f"GITOPSD_REPO={job.repo}"]
     if runner.uses_units(config):  # anybody can write such fields, but not as that unit
         matches.append(f"_SYSTEMD_UNIT={runner.unit_of(job.repo)}")
@@ -87,9 +88,16 @@ def _from_journal(config: Config, job: Job) -> int:
     # What has a MESSAGE_ID is ours; the output has none.
     output = [_message(entry) + b"\n" for entry in entries if "MESSAGE_ID" not in entry]
     if not output:
-        raise GitopsdError(f"the log of job {job.id} is gone (keep.logs), and the journal has nothing of it")
+        raise GitopsdError(_why_never(job) or f"{gone}, and the journal has nothing of it")
     _write(b"".join(output))
     return EXIT_DONE
+
+
+def _why_never(job: Job) -> str:
+    """Why the job never had a log; "" if it had one."""
+    if job.state is not JobState.REFUSED or job.phases:
+        return ""
+    return f"job {job.id} has no log: it was refused before it ran: {job.reason}"
 
 
 def _message(entry: dict[str, Any]) -> bytes:

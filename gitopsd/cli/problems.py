@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from gitopsd import lock, runner, systemd
 from gitopsd.cli import terminal
@@ -12,23 +13,34 @@ from gitopsd.runner import UnitState
 from gitopsd.store import POLL_NOTE, REFUSED_NOTE, STATUS_NOTE, Store
 
 _PATIENCE_SEC = 20.0
+_REFUSED_SEC = 7 * 86400.0
 
 
 def of_daemon(config: Config, store: Store, repos: Collection[str]) -> list[str]:
     """One line for each thing that keeps deliveries out, or polls of `repos`; empty while all is well."""
-    if reason := _reason_of_silence(config):
+    try:
+        states = _states(config)
+        reason = _reason_of_silence(states) if states else _reason_without_units(config)
+    except GitopsdError as error:
+        return [str(error)]
+    if reason:
         return [reason]
     problems = list(store.read_note(STATUS_NOTE) or [])
-    if os.geteuid() == 0 and runner.uses_units(config):  # who else cannot see them
+    if os.geteuid() == 0 and states:  # who else cannot see them
         problems = [*dict.fromkeys([*problems, *_closed_receivers(config)])]
     for name in config.receivers:
         if any(f"receiver '{name}' is closed" in problem for problem in problems):
             continue
-        if refused := store.read_note(f"{REFUSED_NOTE}{name}"):
-            when = terminal.ago(refused["at"], time.time())
+        problems += _of_refusals(name, store.read_note(f"{REFUSED_NOTE}{name}") or {})
+    return [*problems, *_of_helpers(states), *_of_poll(store, repos)]
+
+
+def _of_refusals(receiver: str, refusals: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for webhook, refused in refusals.items():
+        if time.time() - refused["at"] < _REFUSED_SEC:
+            when, which = terminal.ago(refused["at"], time.time()), f" of webhook {webhook}" if webhook else ""
             hint = "is the secret the same at the provider?"
-            problems.append(f"receiver '{name}' refused a delivery {when}: {refused['reason']}; {hint}")
-    return [*problems, *_of_poll(store, repos)]
+            yield f"receiver '{receiver}' refused a delivery{which} {when}: {refused['reason']}; {hint}"
 
 
 def _of_poll(store: Store, repos: Collection[str]) -> Iterator[str]:
@@ -50,10 +62,14 @@ def of_waiting(pending: Iterable[Job], running: Collection[str]) -> Iterator[str
             yield f"job {job.id} of {job.repo} was due {since}, and nobody has started it; {hint}"
 
 
-def of_credential(name: str) -> str:
-    """What is wrong with a secret that gitopsd.service loads, as its file is now; "" if nothing is."""
+def of_credential(name: str, *, is_first: bool = True) -> str:
+    """What is wrong with a secret that gitopsd.service loads, as its file is now; "" if nothing is.
+
+    `is_first`: whether it is the first one of its receiver, which `gitopsd init` makes.
+    """
     path = systemd.SECRETS_DIRECTORY / name
-    remedy = "write it, for root alone (0600), and run: systemctl restart gitopsd"
+    by_hand = "write it, for root alone (0600), and run: systemctl restart gitopsd"
+    remedy = "run: gitopsd init" if is_first else by_hand
     try:
         return "" if path.read_bytes().strip() else f"secret '{name}' is empty ({path}); {remedy}"
     except PermissionError:
@@ -71,11 +87,16 @@ def _closed_receivers(config: Config) -> Iterator[str]:
             yield f"receiver '{receiver.name}' is closed: {'; '.join(problems)}"
 
 
-def of_units(states: Mapping[str, UnitState]) -> Iterator[str]:
-    """One line for each unit of a sync that failed."""
+def of_units(states: Mapping[str, UnitState], pending: Iterable[Job]) -> Iterator[str]:
+    """One line for each unit of a sync that failed, or that keeps a job waiting as systemd does not load it."""
+    waiting = {job.repo: job.id for job in pending}
     for repo, state in states.items():
-        if state.active == "failed":
-            unit = runner.unit_of(repo)
+        unit = runner.unit_of(repo)
+        if repo in waiting and state.load == "masked":
+            yield f"{unit} is masked, and job {waiting[repo]} waits; run: systemctl unmask '{unit}'"
+        elif repo in waiting and state.load != "loaded":
+            yield f"{unit} is not loaded, and job {waiting[repo]} waits; see: systemctl status '{unit}'"
+        elif state.active == "failed":
             yield f"{unit} failed without doing its job; see: journalctl -u '{unit}'"
 
 
@@ -88,22 +109,45 @@ def states_of_units(config: Config, repos: Iterable[str]) -> dict[str, UnitState
     return {repo: states[unit] for repo, unit in names.items()}
 
 
-def _reason_of_silence(config: Config) -> str:
+def _states(config: Config) -> dict[str, UnitState]:
+    """How the units stand that deliveries and polls need; empty where syncs are no units. Raises GitopsdError."""
+    if not runner.uses_units(config):
+        return {}
+    return runner.unit_states([runner.SOCKET_UNIT, runner.DAEMON_UNIT, runner.POLL_UNIT, runner.TUNNEL_UNIT])
+
+
+def _reason_without_units(config: Config) -> str:
+    """As `_reason_of_silence`, where nothing starts a daemon by itself. Raises GitopsdError."""
+    if not lock.is_free(config.state_dir, lock.DAEMON):
+        return ""
+    return "gitopsd serve is not running: deliveries are not received, and nothing is tried again"
+
+
+def _reason_of_silence(states: Mapping[str, UnitState]) -> str:
     """Why nobody receives deliveries; "" if somebody does, or is started as soon as one comes."""
-    try:
-        if not runner.uses_units(config):
-            if not lock.is_free(config.state_dir, lock.DAEMON):
-                return ""
-            return "gitopsd serve is not running: deliveries are not received, and nothing is tried again"
-        states = runner.unit_states([runner.SOCKET_UNIT, runner.DAEMON_UNIT])
-    except GitopsdError as error:
-        return str(error)
     socket, daemon = states[runner.SOCKET_UNIT], states[runner.DAEMON_UNIT]
     if socket.active != "active":
         remedy = f"systemctl enable --now {runner.SOCKET_UNIT}"
         return f"{runner.SOCKET_UNIT} is {socket.active}: deliveries are not received; run: {remedy}"
-    if daemon.active == "failed" or daemon.sub == "auto-restart":
+    if _fails(daemon):
         return (
             f"{runner.DAEMON_UNIT} does not start: deliveries are not answered; see: journalctl -u {runner.DAEMON_UNIT}"
         )
     return ""  # it runs, or idles until the next delivery starts it
+
+
+def _of_helpers(states: Mapping[str, UnitState]) -> Iterator[str]:
+    """One line for each unit beside the socket that is not as it should be. A timer that is masked was not wanted."""
+    if not states:
+        return
+    poll, tunnel = states[runner.POLL_UNIT], states[runner.TUNNEL_UNIT]
+    if poll.load != "masked" and poll.active != "active":
+        remedy = f"systemctl start {runner.POLL_UNIT}"
+        yield f"{runner.POLL_UNIT} is {poll.active}: what a webhook misses is not found; run: {remedy}"
+    if _fails(tunnel):
+        see = f"journalctl -u {runner.TUNNEL_UNIT}"
+        yield f"{runner.TUNNEL_UNIT} failed: no delivery comes through it; see: {see}"
+
+
+def _fails(state: UnitState) -> bool:
+    return state.active == "failed" or state.sub == "auto-restart"

@@ -1,9 +1,12 @@
 """`gitopsd status` and `gitopsd history`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from gitopsd import config as configuration
 from gitopsd import joblog, script
@@ -49,13 +52,12 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     except GitopsdError as error:  # the records are to be seen all the same
         trouble = [str(error)]
     standings = [standing_of(config, store, repo, units.get(repo.name)) for repo in repos]
-    waiting = of_waiting(
-        [standing.pending for standing in standings if standing.pending],
-        [standing.repo.name for standing in standings if standing.running],
-    )
+    pending = [standing.pending for standing in standings if standing.pending]
+    waiting = of_waiting(pending, [standing.repo.name for standing in standings if standing.running])
+    asked = [repo.name for repo in repos]
     problems = list(
         dict.fromkeys(
-            [*trouble, *of_daemon(config, store, found.repos), *of_units(units), *waiting, *found.problems.values()]
+            [*trouble, *of_daemon(config, store, asked), *of_units(units, pending), *waiting, *found.problems.values()]
         )
     )
     if as_json:
@@ -73,7 +75,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
                     terminal.short(standing.revision),
                     standing.repo.ref,
                     _when(standing, now),
-                    standing.reason,
+                    _reason(standing),
                 )
                 for standing in standings
             ],
@@ -98,18 +100,23 @@ def history(config_path: Path, name: str | None, *, limit: int, as_json: bool) -
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
         return EXIT_DONE
+    out = terminal.console()
+    _print_history(out, jobs, ("TO",) if terminal.is_narrow(out) else ("FROM", "TO"))
+    return EXIT_DONE
+
+
+def _print_history(out: Console, jobs: Sequence[Job], revisions: Sequence[str]) -> None:
     now = time.time()
     terminal.print_table(
-        terminal.console(),
-        ("JOB", "REPO", "TRIGGER", "STATE", "FROM", "TO", "WHEN", "TOOK", "REASON"),
+        out,
+        ("JOB", "REPO", "TRIGGER", "STATE", *revisions, "WHEN", "TOOK", "REASON"),
         [
             (
                 str(job.id),
                 job.repo,
                 job.trigger,
                 terminal.state(job.state),
-                terminal.short(job.old_revision),
-                terminal.short(job.new_revision),
+                *(terminal.short(job.old_revision if each == "FROM" else job.new_revision) for each in revisions),
                 terminal.ago(job.created_at, now),
                 _took(job),
                 job.reason,
@@ -117,7 +124,6 @@ def history(config_path: Path, name: str | None, *, limit: int, as_json: bool) -
             for job in jobs
         ],
     )
-    return EXIT_DONE
 
 
 def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None) -> Standing:
@@ -145,6 +151,12 @@ def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None
         last_job=last_job,
         unit=unit,
     )
+
+
+def _reason(standing: Standing) -> str:
+    if standing.running or not standing.last_job:
+        return standing.reason
+    return terminal.reason(standing.last_job, standing.pending)
 
 
 def _when(standing: Standing, now: float) -> str:

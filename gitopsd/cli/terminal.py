@@ -1,6 +1,7 @@
 """Output for people: tables, times, colours only on a terminal."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +25,10 @@ _STYLES = {
     JobState.INTERRUPTED: "yellow",
 }
 _PIPE_COLUMNS = 10_000
+_NARROW_COLUMNS = 110
+_LAST_COLUMNS = 30
+_LEAST_COLUMNS = 8
+_NEXT = re.compile(r"(?<=, the next )in [0-9.e+]+ s$")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -38,20 +44,58 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+def is_narrow(out: Console) -> bool:
+    """Whether a table of many columns leaves no room for its last one. A pipe is never narrow."""
+    return out.is_terminal and out.width < _NARROW_COLUMNS
+
+
 def print_table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print aligned columns; the last one takes what is left of the line."""
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        last = heading == headings[-1]
-        table.add_column(heading, no_wrap=not last, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
+    """Print aligned columns; the last one takes what is left of the line, or if that is little, a line below."""
+    cells = [[cell if isinstance(cell, Text) else plain(cell) for cell in row] for row in rows]
+    *widths, last = [max([len(heading), *(row[at].cell_len for row in cells)]) for at, heading in enumerate(headings)]
+    room = out.width - sum(width + 2 for width in widths)
+    table = _table(headings, _cut(widths, max(0, -room)))
+    if room < min(_LAST_COLUMNS, last):
+        _print_in_two_lines(out, table, cells)
+        return
+    table.add_column(headings[-1], overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     if out.is_terminal:
         out.print(table)
-        return
+    else:
+        print(*(line.rstrip() for line in _lines(out, table)), sep="\n")
+
+
+def _print_in_two_lines(out: Console, table: Table, rows: Iterable[Sequence[Text]]) -> None:
+    rows = list(rows)
+    for row in rows:
+        table.add_row(*row[:-1])
+    heading, *lines = _lines(out, table)
+    print(heading)
+    for line, row in zip(lines, rows, strict=True):
+        print(line)
+        if row[-1]:
+            out.print(Padding(row[-1], (0, 0, 0, 4)))
+
+
+def _cut(widths: list[int], excess: int) -> list[int]:
+    """The widest column, which has names, takes the cut."""
+    widest = max(widths)
+    return [max(width - excess, _LEAST_COLUMNS) if width == widest else width for width in widths]
+
+
+def _table(headings: Sequence[str], widths: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading, width in zip(headings, widths, strict=False):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=width)
+    return table
+
+
+def _lines(out: Console, table: Table) -> list[str]:
     with out.capture() as captured:
         out.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return captured.get().splitlines()
 
 
 def waiting(out: Console, text: str) -> AbstractContextManager[Any]:
@@ -81,6 +125,11 @@ def plain(text: str) -> Text:
 def state(name: str) -> Text:
     """A state in its colour."""
     return Text(name, style=_STYLES.get(JobState(name), "") if name in set(JobState) else "dim")
+
+
+def reason(job: Job, retry: Job | None) -> str:
+    """Why `job` ended as it did; if it is tried again, with the time for that: "in 30 s" was true when it ended."""
+    return _NEXT.sub(f"at {clock_time(retry.due_at)[:8]}", job.reason) if retry else job.reason
 
 
 def short(revision: str | None) -> str:

@@ -1,7 +1,7 @@
 """`gitopsd why`: what became of the last delivery for a repo, and why."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     repo = find_repo(config, name)
     delivery = _last_delivery(store, name, revision)
     jobs = _chain(store, store.job(delivery.jobs[0])) if delivery and delivery.jobs else []
-    latest = _latest_job(store, name, revision)
-    if latest and latest.id in [job.id for job in jobs]:
-        latest = None
+    newest = _latest_job(store, name, revision)
+    told = [job.id for job in jobs]
+    latest, before = (job if job and job.id not in told else None for job in (newest, _job_before(store, newest)))
     astray = _astray(store, delivery)
     problems = of_daemon(config, store, [name])
     if as_json:
@@ -40,6 +40,7 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
                 "jobs": [terminal.job_json(job) for job in jobs],
                 "unmatched": _delivery_json(astray) if astray else None,
                 "latest_job": terminal.job_json(latest) if latest else None,
+                "job_before": terminal.job_json(before) if before else None,
                 "problems": problems,
             }
         )
@@ -49,12 +50,12 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     for label, text in _explain(delivery, revision, now):
         out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
     for job in jobs:
-        _print_job(out, f"job {job.id}", job, _verdict(job))
-        for line in _timeline(job):
-            out.print(terminal.plain(f"  {'':<{_LABEL_COLUMNS}}{line}"), style="dim")
-    if latest:
-        when = terminal.ago(latest.finished_at or latest.created_at, now)
-        _print_job(out, "last job", latest, f"{_verdict(latest)} (job {latest.id}, {latest.trigger}, {when})")
+        _print_job(out, f"job {job.id}", job, _verdict(job, store.successor(job)), _timeline(job))
+    for label, other in (("last job", latest), ("before", before)):
+        if other:
+            when = terminal.ago(other.finished_at or other.created_at, now)
+            verdict = _verdict(other, store.successor(other))
+            _print_job(out, label, other, f"{verdict} (job {other.id}, {other.trigger}, {when})")
     if astray:
         text = f"newer, and for no repo here: {astray.remote}, {terminal.ago(astray.received_at, now)}: {astray.reason}"
         out.print(Text.assemble((f"  {'but':<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
@@ -72,6 +73,14 @@ def _latest_job(store: Store, name: str, revision: str | None) -> Job | None:
     """The newest job (of that revision), whatever asked for it."""
     jobs = store.jobs(name, limit=_LOOK_BACK if revision else 1)
     return next((job for job in jobs if not revision or (job.new_revision or "").startswith(revision)), None)
+
+
+def _job_before(store: Store, latest: Job | None) -> Job | None:
+    """The last job that has ended, where `latest` has not."""
+    if latest is None or latest.finished_at is not None:
+        return None
+    jobs = store.jobs(latest.repo, limit=_LOOK_BACK)
+    return next((job for job in jobs if job.finished_at is not None and job.state is not JobState.SUPERSEDED), None)
 
 
 def _chain(store: Store, job: Job | None) -> list[Job]:
@@ -92,9 +101,13 @@ def _astray(store: Store, delivery: Delivery | None) -> Delivery | None:
     return astray
 
 
-def _print_job(out: Console, label: str, job: Job, text: str) -> None:
+def _print_job(out: Console, label: str, job: Job, text: str, timeline: Iterable[str] = ()) -> None:
     head = (f"  {label:<{_LABEL_COLUMNS}}", "dim")
     out.print(Text.assemble(head, terminal.state(job.state), terminal.plain(f": {text}")))
+    for line in timeline:
+        out.print(terminal.plain(f"  {'':<{_LABEL_COLUMNS}}{line}"), style="dim")
+    if job.state is JobState.FAILED:
+        out.print(f"  {'':<{_LABEL_COLUMNS}}output: gitopsd logs {job.id}")
 
 
 def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Iterator[tuple[str, str]]:
@@ -109,11 +122,11 @@ def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Ite
     yield "decision", f"{delivery.decision}{because}"
 
 
-def _verdict(job: Job) -> str:
+def _verdict(job: Job, successor: Job | None) -> str:
     moved = f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}; " if job.new_revision else ""
     if job.state is JobState.PENDING:
         return "is due" if job.due_at <= time.time() else f"waits until {terminal.clock_time(job.due_at)[:8]}"
-    return f"{moved}{job.reason or 'has not ended yet'}"
+    return f"{moved}{terminal.reason(job, successor) or 'has not ended yet'}"
 
 
 def _timeline(job: Job) -> Iterator[str]:

@@ -9,7 +9,9 @@ from gitopsd.model import Config
 from gitopsd.runner.local import LocalRunner
 from gitopsd.runner.units import (
     DAEMON_UNIT,
+    POLL_UNIT,
     SOCKET_UNIT,
+    TUNNEL_UNIT,
     UnitRunner,
     UnitState,
     address,
@@ -27,7 +29,9 @@ from gitopsd.runner.units import (
 
 __all__ = [
     "DAEMON_UNIT",
+    "POLL_UNIT",
     "SOCKET_UNIT",
+    "TUNNEL_UNIT",
     "LocalRunner",
     "Runner",
     "UnitRunner",

@@ -18,6 +18,8 @@ from gitopsd.journal import Kind
 
 SOCKET_UNIT = "gitopsd.socket"
 DAEMON_UNIT = "gitopsd.service"
+POLL_UNIT = "gitopsd-poll.timer"
+TUNNEL_UNIT = "gitopsd-tunnel.service"
 
 _log = logging.getLogger(__name__)
 _TEMPLATE = "gitopsd-sync@.service"
@@ -42,6 +44,7 @@ _LONGEST_UNIT = 255
 class UnitState:
     """How a unit stands, in systemd's words; `queued` while systemd is about to change that."""
 
+    load: str = "loaded"
     active: str = "inactive"
     sub: str = "dead"
     queued: bool = False
@@ -252,8 +255,9 @@ def _states(bus: "_Bus", units: Iterable[str]) -> dict[str, UnitState]:
     names = list(units)
     rows = bus.call(b"ListUnitsByNames", b"as", [name.encode() for name in names])
     found = {}
-    for name, _, _, active, sub, _, _, job, _, _ in rows:
-        found[name.decode()] = UnitState(active=active.decode(), sub=sub.decode(), queued=job != 0)
+    for name, _, load, active, sub, _, _, job, _, _ in rows:
+        words = {"load": load.decode(), "active": active.decode(), "sub": sub.decode()}
+        found[name.decode()] = UnitState(**words, queued=job != 0)
     return {name: found.get(name, UnitState()) for name in names}
 
 

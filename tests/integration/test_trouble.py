@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ from gitopsd import lock
 from gitopsd.store import path_in
 from tests.remote import Remote, git
 from tests.site import WAIT_SEC, Answer, Site, wait_for
+from tests.terminal import on_a_terminal
 
 ENGINE = Path(__file__).parents[2] / "scripts" / "gitops_sync.sh"
 SECRET_AS_NAME = "Hunter2-TheRealSecret"
@@ -538,21 +537,3 @@ def sync_processes(site: Site) -> list[int]:
 
 def text_of(answer: Answer) -> str:
     return answer.body.decode() + str(dict(answer.headers))
-
-
-def on_a_terminal(site: Site, *words: str) -> str:
-    """What a command shows on a terminal."""
-    ours, its = pty.openpty()
-    try:
-        child = subprocess.Popen(
-            site.command(*words), env=site.environment | {"TERM": "xterm"}, stdin=its, stdout=its, stderr=its
-        )
-        os.close(its)
-        shown = b""
-        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        assert child.wait(WAIT_SEC) == 0, shown
-        return shown.decode("utf-8", "replace")
-    finally:
-        os.close(ours)
