@@ -17,7 +17,6 @@ UNKNOWN = "(unknown)"
 _log = logging.getLogger(__name__)
 _REJECTED_LOG_SEC = 10.0
 _MAX_REFUSED_HOOKS = 5
-_MAX_NOTED = 1000
 _PROOF_SEC = 10.0
 
 
@@ -41,14 +40,8 @@ class Rejections:
         now = time.monotonic()
         with self._guard:
             self._say(receiver, reason, now)
-            if (
-                receiver == UNKNOWN
-                or now - self._noted_at.get((receiver, hook), -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC
-            ):
+            if receiver == UNKNOWN or not self._may_note(receiver, hook, now):
                 return
-            if len(self._noted_at) > _MAX_NOTED:
-                self._noted_at.clear()  # somebody makes up names
-            self._noted_at[receiver, hook] = now
             self._clean = {each for each in self._clean if each[0] != receiver}
             with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
                 note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
@@ -66,6 +59,14 @@ class Rejections:
             left = {other: refused for other, refused in note.items() if other not in ("", hook)}
             if left != note:
                 store.write_note(f"{REFUSED_NOTE}{receiver}", left or None)
+
+    def _may_note(self, receiver: str, hook: str, now: float) -> bool:
+        """Once in ten seconds for each webhook, and for no more than a few, as anybody can make up names of them."""
+        recent = {key: at for key, at in self._noted_at.items() if now - at < _REJECTED_LOG_SEC}
+        if (receiver, hook) in recent or sum(name == receiver for name, _ in recent) >= _MAX_REFUSED_HOOKS:
+            return False
+        self._noted_at = {**recent, (receiver, hook): now}
+        return True
 
     def _say(self, receiver: str, reason: str, now: float) -> None:
         key = (receiver, reason)

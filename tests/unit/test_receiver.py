@@ -353,7 +353,7 @@ def test_made_up_webhooks_fill_no_more_than_a_few_lines(parts: Parts) -> None:
     for number in range(50):
         assert deliver_as(parts, f"{number}", "wrong") == 401
     assert deliver_as(parts, "no name; of a webhook", "wrong") == 401
-    assert len(refusals(parts)) == 5
+    assert refusals(parts) == ["0", "1", "2", "3", "4"]  # and so no more writes than that
 
 
 def test_a_proven_delivery_for_a_repo_that_its_receiver_may_not_trigger_leads_to_nothing(parts: Parts) -> None:
