@@ -121,11 +121,12 @@ class RefUpdate:
 class RemoteName:
     """What a delivery calls its repository: a hint to find ours, never something to fetch from.
 
-    `full_name` is "" where the provider has none; then `urls` have to do.
+    `full_name` is "" where the provider has none; then `urls` have to do. `alias` is another form of that name.
     """
 
     full_name: str
     urls: tuple[str, ...]
+    alias: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,11 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """One authentic POST, as the store keeps it. `jobs` are the ids of the jobs it asked for. Times: epoch seconds."""
+    """One authentic POST, as the store keeps it. `jobs` are the ids of the jobs it asked for. Times: epoch seconds.
+
+    `is_named`: whether its sender has given it an id of its own. Else that is its content's, and the same content may
+    be meant anew.
+    """
 
     receiver: str
     delivery_id: str
@@ -231,6 +236,7 @@ class Delivery:
     reason: str
     received_at: float
     jobs: tuple[int, ...] = ()
+    is_named: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,7 @@ from collections.abc import Callable
 from gitopsd import journal
 from gitopsd.errors import StoreError
 from gitopsd.journal import Kind
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store
-
-UNKNOWN = "(unknown)"
-"""The receiver of a delivery for one that there is not."""
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, UNKNOWN_RECEIVER, Store
 
 _log = logging.getLogger(__name__)
 _REJECTED_LOG_SEC = 10.0
@@ -37,10 +34,14 @@ class Rejections:
         `hook` is what the sender calls its webhook, or "": where one of several has another secret, the deliveries of
         the others must not hide that.
         """
-        now = time.monotonic()
         with self._guard:
-            self._say(receiver, reason, now)
-            if receiver == UNKNOWN or not self._may_note(receiver, hook, now):
+            self._say(receiver, reason, time.monotonic())
+        self.note(receiver, hook, reason, store)
+
+    def note(self, receiver: str, hook: str, reason: str, store: Store) -> None:
+        """Keep for `gitopsd status` why a delivery led to nothing, until one of the same webhook is in order."""
+        with self._guard:
+            if receiver == UNKNOWN_RECEIVER or not self._may_note(receiver, hook, time.monotonic()):
                 return
             self._clean = {each for each in self._clean if each[0] != receiver}
             with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
@@ -54,11 +55,11 @@ class Rejections:
         if (receiver, hook) in self._clean:
             return
         with self._guard, contextlib.suppress(StoreError):
-            self._clean.add((receiver, hook))
             note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
             left = {other: refused for other, refused in note.items() if other not in ("", hook)}
             if left != note:
                 store.write_note(f"{REFUSED_NOTE}{receiver}", left or None)
+            self._clean.add((receiver, hook))
 
     def _may_note(self, receiver: str, hook: str, now: float) -> bool:
         """Once in ten seconds for each webhook, and for no more than a few, as anybody can make up names of them."""
@@ -93,7 +94,7 @@ class Proofs:
         with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
             if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
                 return
-            self._written_at[key] = now
             note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}
             note.setdefault(secret, {})[repo] = self._clock()
             store.write_note(f"{PROOF_NOTE}{receiver}", note)
+            self._written_at[key] = now

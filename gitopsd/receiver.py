@@ -28,15 +28,15 @@ from gitopsd.model import (
     Secret,
     StandardScheme,
 )
-from gitopsd.proofs import UNKNOWN, Proofs, Rejections
+from gitopsd.proofs import Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
-from gitopsd.store import Store
+from gitopsd.store import UNKNOWN_RECEIVER, Store
 
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
 _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
-_UNKNOWN = Receiver(name=UNKNOWN, provider="github", secrets=())
+_UNKNOWN = Receiver(name=UNKNOWN_RECEIVER, provider="github", secrets=())
 _PROBE_SEC = 1.0
 _HOOK = re.compile(r"[A-Za-z0-9{}-]{1,64}")
 _MEDIA_TYPES = frozenset(each for provider in PROVIDERS.values() for each in provider.media_types)
@@ -115,6 +115,7 @@ class _Webhook:
         except PayloadError as error:
             extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
             _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error, extra=extra)
+            self._rejections.note(receiver, _hook(serving, receiver, req.headers), str(error), serving.store)
             _answer(resp, falcon.HTTP_400, error=str(error))
         except StoreError as error:
             extra = journal.fields(Kind.DELIVERY_TURNED_AWAY, receiver=receiver)
@@ -138,27 +139,32 @@ class _Webhook:
             raise
         self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
         if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
-            raise falcon.HTTPUnsupportedMediaType(description=f"send {' or '.join(provider.media_types)}")
+            wanted = f"send {' or '.join(provider.media_types)}"
+            extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=name)
+            _log.warning("receiver '%s': authentic, but %s: %s", name, request.media_type, wanted, extra=extra)
+            self._rejections.note(name, _hook(serving, name, req.headers), wanted, serving.store)
+            raise falcon.HTTPUnsupportedMediaType(description=wanted)
         content = payload.decode(request.body, request.media_type)
         event = provider.parse(request.headers, content)
         if len(secrets) > 1 and event.remote:
             for repo in serving.repos.values():
                 if routing.is_remote_of(repo, event.remote):
                     self._proofs.given(receiver.name, proof.name, repo.name, serving.store)
-        delivery_id = _delivery_id(provider.delivery_id(request.headers, content), request.body)
-        return self._record(serving, receiver, event, delivery_id)
+        return self._record(serving, receiver, event, provider.delivery_id(request.headers, content), request.body)
 
     def _record(
-        self, serving: Serving, receiver: Receiver, event: Event, delivery_id: str
+        self, serving: Serving, receiver: Receiver, event: Event, given_id: str, body: bytes
     ) -> tuple[Delivery, tuple[Match, ...]]:
         matches, reason = routing.route(event, serving.repos.values(), receiver.repos)
         if event.updates and not event.reason and not matches and serving.config.roots:
             matches, reason = routing.route(event, self._rescan().values(), receiver.repos)
         about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
         update = event.updates[0] if event.updates else None
+        is_named = _DELIVERY_ID.fullmatch(given_id) is not None
         delivery = Delivery(
             receiver=receiver.name,
-            delivery_id=delivery_id,
+            delivery_id=given_id if is_named else f"sha256:{hashlib.sha256(body).hexdigest()}",
+            is_named=is_named,
             event=event.kind,
             remote=routing.name_of(event.remote) if event.remote else "",
             ref=about.ref if about else update.ref if update else "",
@@ -253,10 +259,6 @@ def _schemes(provider: Provider, receiver: Receiver) -> tuple[Scheme, ...]:
         scheme if isinstance(scheme, PathScheme | StandardScheme) else replace(scheme, header=receiver.header.upper())
         for scheme in provider.schemes
     )
-
-
-def _delivery_id(given: str, body: bytes) -> str:
-    return given if _DELIVERY_ID.fullmatch(given) else f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def _fields(kind: Kind, delivery: Delivery, **more: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from urllib.parse import unquote
 
 from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
 
@@ -38,16 +39,25 @@ def is_remote_of(repo: Repo, remote: RemoteName) -> bool:
     ours = normalise_url(repo.url)
     if any(normalise_url(url) == ours for url in remote.urls):
         return True
-    name = remote.full_name.casefold().strip("/")
+    # Some quote in a URL what others do not.
+    place = unquote(ours).casefold()
+    return any(_is_name_of(place, unquote(name).casefold().strip("/")) for name in (remote.full_name, remote.alias))
+
+
+def _is_name_of(place: str, name: str) -> bool:
     if "/" in name:
-        return f"/{ours}".casefold().endswith(f"/{name}")
+        return f"/{place}".endswith(f"/{name}")
     # Without an owner it has to be the whole path: Gerrit has such names, and /a/ before them where one logs in.
-    return name != "" and ours.partition("/")[2].casefold() in (name, f"a/{name}")
+    return name != "" and place.partition("/")[2] in (name, f"a/{name}")
 
 
 def name_of(remote: RemoteName) -> str:
     """What to call it: its full name, else `host/path` of a URL, which shows no credentials."""
-    return remote.full_name or next((normalise_url(url) for url in remote.urls), "a repository without a name")
+    if remote.full_name or not remote.urls:
+        return remote.full_name or "a repository without a name"
+    place = normalise_url(remote.urls[0])
+    # Nothing is left of credentials, unless the URL is none.
+    return "a repository whose URL is malformed" if set("@?#:") & set(place) else place
 
 
 def normalise_url(url: str) -> str:

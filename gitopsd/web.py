@@ -41,11 +41,19 @@ class _Channel(HTTPChannel):
         return bool(has_just_come or self.request or self.requests or self.total_outbufs_len)
 
 
+def _leave_out_path(record: logging.LogRecord) -> bool:
+    """waitress names the path of a request that came to nothing, and that may end with a token."""
+    said = record.getMessage()
+    record.msg, record.args = said.partition(" while serving ")[0], ()
+    return True
+
+
 class WebServer:
     """The HTTP loop, on a thread of its own."""
 
     def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
+        logging.getLogger("waitress").addFilter(_leave_out_path)
         self._map: dict[int, Any] = {}
         # waitress takes sockets of one family a server only.
         families = [[each for each in sockets if (each.family == socket.AF_UNIX) is unix] for unix in (False, True)]

@@ -12,7 +12,7 @@ from gitopsd.cli import files, steps, terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, PathScheme, Receiver
+from gitopsd.model import Config, HmacScheme, PathScheme, Receiver
 from gitopsd.providers import PROVIDERS
 from gitopsd.store import PROOF_NOTE, Store, path_in
 
@@ -65,7 +65,8 @@ def _next(name: str) -> Path:
 
 def _value(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        text = path.read_text(encoding="utf-8", errors="replace").rstrip("\r\n")
+        return text if text.strip() else ""
     except FileNotFoundError:
         return ""
 
@@ -117,6 +118,8 @@ def _begin_rotation(config: Config, names: Sequence[str], ours: Sequence[str]) -
     for name in names:
         if name not in ours:
             raise GitopsdError(f"secret '{name}' is not a file of ours; rotate it where it is set, with a second name")
+        if _maker(config, name) is None:
+            raise GitopsdError(f"what '{name}' holds is made by its sender; name a second one under secrets: instead")
         if not _value(_place(name)):
             raise GitopsdError(f"{_place(name)} is not there, so there is nothing to rotate; run: gitopsd init")
     if fresh := [name for name in names if not _value(_next(name))]:
@@ -183,7 +186,7 @@ def _text(
         yield "Both secrets are accepted. Once every webhook has the new one and has sent something with it:"
         yield "  gitopsd init --finish"
         return
-    yield from _tunnel_lines(receivers, host)
+    yield from _tunnel_lines(list(config.receivers.values()), host)
     yield ""
     yield "Next:"
     yield from steps.lines(list(_steps(config)))
@@ -206,11 +209,17 @@ def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate
     in_path = _has_token_in_path(receiver)
     url = ("Payload URL", f"https://{host}{_path(receiver)}{f'/{shown}' if in_path else ''}")
     secret = [(provider.secret_label, shown)] if not in_path and provider.make_secret else []
-    rows = [url, *provider.form[:1], *secret, *provider.form[1:]]
+    form = provider.form
+    if receiver.header:
+        form = tuple(row for row in form if row[0] != "Header")
+        secret = _in_header(receiver, shown)
+    rows = [url, *form[:1], *secret, *form[1:]]
     if rotate:  # the webhook is there, and this is all that changes
         rows = secret or ([url] if in_path else [])
     if provider.make_secret is None and not value and not is_other:
-        yield f"What {receiver.provider} proves itself by goes into {path}: install -m 600 /dev/stdin {path}"
+        yield f"What {receiver.provider} proves itself by (see docs/providers.md) goes into {path}:"
+        yield f"  install -m 600 /dev/stdin {path}"
+        yield "  systemctl restart gitopsd"
     if value:
         state = "made just now" if path in made else "as it was"
         yield f"Secret of receiver '{receiver.name}': {path} ({state}; root alone can read it)"
@@ -223,6 +232,14 @@ def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate
     width = max((len(label) for label, _ in rows), default=0) + 2
     for label, text in rows:
         yield f"  {label:<{width}}{text}"
+
+
+def _in_header(receiver: Receiver, secret: str) -> list[tuple[str, str]]:
+    """How the sender proves itself in the header that it was told to use."""
+    signs = [scheme for scheme in PROVIDERS[receiver.provider].schemes if isinstance(scheme, HmacScheme)]
+    if signs:
+        return [("Header", f"{receiver.header}: sha256=<HMAC-SHA256 of the body, in hex>"), ("Secret", secret)]
+    return [("Header", f"{receiver.header}: {secret}")]
 
 
 def _path(receiver: Receiver) -> str:

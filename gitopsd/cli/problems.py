@@ -39,8 +39,8 @@ def _of_refusals(receiver: str, refusals: Mapping[str, Mapping[str, Any]]) -> It
     for webhook, refused in refusals.items():
         if time.time() - refused["at"] < _REFUSED_SEC:
             when, which = terminal.ago(refused["at"], time.time()), f" of webhook {webhook}" if webhook else ""
-            hint = "is the secret the same at the provider?"
-            yield f"receiver '{receiver}' refused a delivery{which} {when}: {refused['reason']}; {hint}"
+            hint = "; is the secret the same at the provider?" if "secret" in refused["reason"] else ""
+            yield f"receiver '{receiver}' refused a delivery{which} {when}: {refused['reason']}{hint}"
 
 
 def _of_poll(store: Store, repos: Collection[str]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def of_credential(name: str, *, is_first: bool = True) -> str:
 
 def _closed_receivers(config: Config) -> Iterator[str]:
     for receiver in config.receivers.values():
-        problems = [of_credential(name) for name in receiver.secrets]
+        problems = [of_credential(name, is_first=name == receiver.secrets[0]) for name in receiver.secrets]
         if all(problems):
             yield f"receiver '{receiver.name}' is closed: {'; '.join(problems)}"
 

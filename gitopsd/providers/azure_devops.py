@@ -47,10 +47,12 @@ def _resource(payload: Payload) -> Payload:
 
 
 def _remote(repository: Payload) -> RemoteName:
-    # In every URL both names are quoted; by the full name those of ssh are found, which the payload does not have.
+    # In every URL both names are quoted; by the full name those of ssh are found, which the payload does not have, and
+    # by the other those of an older host name.
     names = get_text(get_object(repository, "project"), "name"), get_text(repository, "name")
+    project, name = (quote(each, safe="") for each in names)
     url = get_text(repository, "remoteUrl", "")
-    return RemoteName(full_name="/".join(quote(name, safe="") for name in names), urls=(url,) if url else ())
+    return RemoteName(full_name=f"{project}/{name}", alias=f"{project}/_git/{name}", urls=(url,) if url else ())
 
 
 def _update(update: Payload) -> RefUpdate:

@@ -6,10 +6,14 @@ form that git takes, or a local path. `ref` is a full ref; one without `refs/` i
 writes by hand. `after` may be left out: the tip is not known then, which is no deletion; zeros are one.
 """
 
+import re
+
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, PathScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_text
 from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+
+_LIKE_A_FULL_REF = re.compile(r"\brefs/")
 
 TRIAL = "no 'repository' and 'ref': a trial"
 
@@ -37,7 +41,7 @@ def remote_of(repository: str) -> RemoteName:
 
 
 def _update(payload: Payload, ref: str) -> RefUpdate:
-    full_ref = ref if "refs/" in ref else f"refs/heads/{ref}"
+    full_ref = ref if _LIKE_A_FULL_REF.search(ref) else f"refs/heads/{ref}"
     if payload.get("after") is None:
         return RefUpdate(ref=update_of(full_ref, None).ref, revision="")
     return update_of(full_ref, get_text(payload, "after"))

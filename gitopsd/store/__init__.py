@@ -27,6 +27,9 @@ REFUSED_NOTE = "refused by "
 `webhook` is what its sender calls it, or "". It is taken out once a delivery of that webhook was in order.
 """
 
+UNKNOWN_RECEIVER = "(unknown)"
+"""What the receiver of a delivery is called where there is none of that name."""
+
 PROOF_NOTE = "proven by "
 """Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""
 
@@ -67,10 +70,11 @@ class Store:
         """Record `delivery` and one job for each match without a reason, all or nothing; on disk when this returns.
 
         Returns the delivery with its jobs, or with decision `duplicate` and the jobs of the first time where its id
-        was accepted before. A delivery without such a match is recorded as `ignored`.
+        was accepted before, if it is one of its own. A delivery without such a match is recorded as `ignored`.
         """
         with self._transaction() as connection:
-            if seen := deliveries.seen(connection, delivery, self._clock() - SEEN_SEC):
+            seen = deliveries.seen(connection, delivery, self._clock() - SEEN_SEC) if delivery.is_named else []
+            if seen:
                 jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
                 reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
                 duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
@@ -91,7 +95,7 @@ class Store:
         `reason` is why that repo did not want it, where the delivery as a whole was wanted by another.
         """
         if repo is None:
-            condition, values = "m.delivery IS NULL AND d.event = 'push'", tuple[str, ...]()
+            condition, values = "m.delivery IS NULL AND d.reason LIKE 'no repo is configured %'", tuple[str, ...]()
         else:
             condition, values = "m.repo = ?", (repo,)
         rows = self._read(

@@ -139,8 +139,31 @@ def test_each_receiver_gets_a_secret_and_a_path_of_its_own(host: Host) -> None:
     assert "/hook/ci\n" in said
     assert "/hook/forge\n" in said
     assert "path ^(/hook/ci|/hook/forge)$" in said
-    assert "/hook/forge" not in run(host, "gitopsd init ci")
+    of_one = run(host, "gitopsd init ci")
+    assert "https://YOUR.HOST/hook/ci\n" in of_one
+    assert "https://YOUR.HOST/hook/forge" not in of_one
+    assert "path ^(/hook/ci|/hook/forge)$" in of_one  # who replaces a route needs all of it
     assert "known: ci, forge" in refusal(host, "gitopsd init blog")
+
+
+@of_one_release
+def test_what_is_shown_fits_the_provider_and_the_header_that_was_chosen(host: Host) -> None:
+    settings = {
+        "ci": {"provider": "generic-hmac", "header": "X-Mine"},
+        "azure": {"provider": "azure-devops", "header": "X-Azure"},
+        "open": {"provider": "generic"},
+        "standard": {"provider": "standard-webhooks"},
+    }
+    receivers = {name: {**each, "secrets": [f"{name}-secret"]} for name, each in settings.items()}
+    host.configure({"receivers": receivers})
+    said = run(host, "gitopsd init --host h.example")
+    value = {name: host.read(f"/etc/gitopsd/secrets/{name}-secret").strip() for name in settings}
+    assert "X-Mine: sha256=" in said
+    assert "X-Signature" not in said
+    assert f"X-Azure: {value['azure']}\n" in said
+    assert f"https://h.example/hook/open/{value['open']}\n" in said
+    assert value["standard"].startswith("whsec_")
+    assert "path ^(/hook/azure|/hook/ci|/hook/open/[^/]+|/hook/standard)$" in said
 
 
 @of_one_release

@@ -26,7 +26,7 @@ REPOSITORY = {
     "defaultBranch": "refs/heads/main",
     "remoteUrl": "https://me@dev.azure.com/me/web/_git/blog",
 }
-REMOTE = RemoteName(full_name="web/blog", urls=("https://me@dev.azure.com/me/web/_git/blog",))
+REMOTE = RemoteName(full_name="web/blog", alias="web/_git/blog", urls=("https://me@dev.azure.com/me/web/_git/blog",))
 BLOG = repo_of("git@ssh.dev.azure.com:v3/me/web/blog")
 
 

@@ -168,12 +168,21 @@ def test_a_delivery_id_counts_as_seen_only_for_its_receiver(parts: Parts) -> Non
 
 
 @pytest.mark.parametrize("given", ["", "a b", "é", "x" * 201, "\t"])
-def test_a_delivery_without_a_usable_id_goes_by_its_body(parts: Parts, given: str) -> None:
+def test_a_delivery_without_a_usable_id_is_no_repetition_of_another(parts: Parts, given: str) -> None:
     body = json.dumps(push()).encode()
     headers = signed_headers(body) | {"X-GitHub-Delivery": given}
     first, second = parts.post(body, headers), parts.post(body, headers)
-    assert (first.status_code, second.status_code) == (202, 200)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json == second.json  # the job that waits is that of both
     assert first.json["delivery"].startswith("sha256:")
+
+
+def test_what_is_authentic_and_cannot_be_read_is_remembered_too(parts: Parts) -> None:
+    body = b"no JSON at all"
+    assert parts.post(body, signed_headers(body)).status_code == 400
+    assert refusals(parts) == [""]
+    assert parts.deliver(push()).status_code == 202
+    assert refusals(parts) == []
 
 
 def test_a_delivery_that_the_store_could_not_keep_may_come_again(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
-from gitopsd.routing import is_remote_of, normalise_url, route
+from gitopsd.routing import is_remote_of, name_of, normalise_url, route
 
 REVISION = "1" * 40
 OTHER_REVISION = "2" * 40
@@ -233,3 +233,29 @@ def test_a_receiver_triggers_only_the_repos_that_it_may() -> None:
     ]
     assert route(event, repos, ("shop",))[1].startswith("blog: is none of the repos")
     assert all(match.reason for match in route(event, repos, ())[0])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dev.azure.com/Org/proj/_git/repo",
+        "https://org.visualstudio.com/DefaultCollection/Proj/_git/Repo",
+        "git@ssh.dev.azure.com:v3/org/Proj/Repo",
+    ],
+)
+def test_a_remote_is_known_by_either_of_its_names(url: str) -> None:
+    remote = RemoteName(full_name="Proj/Repo", alias="Proj/_git/Repo", urls=("https://other.example/Proj/_git/Repo",))
+    assert is_remote_of(repo(url=url), remote)
+
+
+def test_names_are_the_same_quoted_and_plain() -> None:
+    assert is_remote_of(
+        repo(url="git@ssh.dev.azure.com:v3/org/Proj(1)/Repo"), RemoteName(full_name="Proj%281%29/Repo", urls=())
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:p@ss@host.example/me/x", "https://me:tok/en@host/x", "https://h/x?token=abc"]
+)
+def test_what_is_left_of_a_malformed_url_is_not_shown(url: str) -> None:
+    assert name_of(RemoteName(full_name="", urls=(url,))) == "a repository whose URL is malformed"

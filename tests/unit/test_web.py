@@ -1,6 +1,7 @@
 """The HTTP loop on real sockets: who is answered, how much is read, and how it stops."""
 
 import functools
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -347,3 +348,10 @@ def test_a_request_that_cannot_be_read_is_answered_and_no_fault(
         answer = ask(listener, request_bytes)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
     assert caplog.text == ""
+
+
+def test_the_path_of_a_request_that_came_to_nothing_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with served(Application(), listen()):
+        logging.getLogger("waitress").error("Exception while serving %s", "/hook/blog/TOKEN")
+    assert "TOKEN" not in caplog.text
+    assert "Exception" in caplog.text
