@@ -1,6 +1,7 @@
 """Run the engine under its contract → Outcome. The contract: docs/engine.md."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ EXIT_TRY_AGAIN = 75
 EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
@@ -79,6 +81,8 @@ def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) 
         "GITOPSD_STATE_DIR": str(config.state_dir),
         "GITOPSD_OUTPUT": str(output_path),
         "GITOPSD_FORCE": "yes" if job.force else "",
+        # From the store, which the daemon writes too: whatever it is, it is a commit id or nothing.
+        "GITOPSD_HINT": job.revision if job.revision and _REVISION.fullmatch(job.revision) else "",
         "GITOPSD_OPT_IN": "yes" if repo.opted_in_by_file else "",
     }
     return {key: value for key, value in inherited.items() if not key.startswith("GITOPSD_")} | told

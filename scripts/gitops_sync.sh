@@ -9,6 +9,7 @@ readonly DEPLOY_FAILED=1 TRY_AGAIN=75 REFUSED=77 MISCONFIGURED=78
 
 url=${GITOPSD_URL-} ref=${GITOPSD_REF-} path=${GITOPSD_PATH-} strategy=${GITOPSD_STRATEGY:-in-place}
 output=${GITOPSD_OUTPUT-} force=${GITOPSD_FORCE-} opt_in=${GITOPSD_OPT_IN-} lock_fd=${GITOPSD_LOCK_FD-}
+hint=${GITOPSD_HINT-}
 repo="" deploy_command=() git_dir="" common_dir="" refs=refs/gitopsd
 at_start="" head="" deployed="" old="" tip="" messages=""
 printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
@@ -97,6 +98,7 @@ read_configuration() {
     [[ $ref != refs/* && $(command git check-ref-format --branch "$ref" 2>/dev/null) == "$ref" && $ref ]] ||
         fail $MISCONFIGURED "$repo: GITOPSD_REF '$ref' is not a branch name"
     [[ $path == /* ]] || fail $MISCONFIGURED "$repo: GITOPSD_PATH '$path' is not an absolute path"
+    [[ $hint =~ ^([0-9a-f]{40}|[0-9a-f]{64})?$ ]] || fail $MISCONFIGURED "$repo: GITOPSD_HINT '$hint' is not a commit id"
     [[ $strategy == in-place ]] || fail $MISCONFIGURED "$repo: GITOPSD_STRATEGY '$strategy' is unknown; use in-place"
     [[ $lock_fd =~ ^([3-9]|[1-9][0-9]+)?$ ]] ||
         fail $MISCONFIGURED "$repo: GITOPSD_LOCK_FD '$lock_fd' is not the number of an inherited file descriptor"
@@ -329,13 +331,30 @@ fetch() {
     say "fetch: $ref from $(printf '%s' "$url" | mask)"
     [[ $git_dir ]] || start_checkout
     tell old_revision "$old"
+    fetch_tip
+    wait_for_hint
+    tell new_revision "$tip"
+}
+
+fetch_tip() {
     if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune \
         -- "$url" "+refs/heads/$ref:$refs/tip"; then
         [[ ${messages,,} != *"couldn't find remote ref"* ]] || refuse_no_branch
         fail $TRY_AGAIN "fetch: $(useful_line) ($url)"
     fi
     tip=$(revision $refs/tip) || fail $TRY_AGAIN "fetch: $ref of $url is not a commit"
-    tell new_revision "$tip"
+}
+
+# Some forges announce a push before their ref has moved, and a mirror may lag behind. What does not come within moments was
+# pushed away again, or never was: the tip is the truth.
+wait_for_hint() {
+    local pause
+    for pause in 0.5 1 2; do
+        if [[ ! $hint || $(revision "$hint") ]]; then return; fi
+        say "fetch: the remote does not have ${hint:0:12} yet, of which it was told; once more in $pause s"
+        sleep "$pause"
+        fetch_tip
+    done
 }
 
 ### select
@@ -425,7 +444,7 @@ not in git: $(first_five "${names[@]}"); move them away"
 run_deploy() (
     exec 2>&3 3>&-
     export GITOPSD_REPO=$repo GITOPSD_REF=$ref GITOPSD_PATH=$path GITOPSD_OLD_REVISION=$old GITOPSD_NEW_REVISION=$tip
-    unset GITOPSD_OUTPUT GITOPSD_LOCK_FD GITOPSD_URL
+    unset GITOPSD_OUTPUT GITOPSD_LOCK_FD GITOPSD_URL GITOPSD_HINT
     # shellcheck disable=SC2093  # the braces' file descriptor is closed only with exec in the same command
     if [[ $lock_fd ]]; then exec "${deploy_command[@]}" </dev/null {lock_fd}>&-; fi
     exec "${deploy_command[@]}" </dev/null

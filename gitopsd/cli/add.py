@@ -192,7 +192,7 @@ def _report(config: Config, tip: Tip, file: Path, key: _Key | None, *, is_open: 
     print("\nNext:")
     # What a person has changed is left alone, so not before the branch is in it.
     edit = [] if repo.deploy or is_open else [(f"editor {file}", "say what to run in it: deploy: [./deploy.sh]")]
-    for line in steps.lines([*edit, *_steps(config, in_unit=in_unit), _last_step(repo, key, bad)]):
+    for line in steps.lines([*edit, *_steps(config, repo, in_unit=in_unit), _last_step(repo, key, bad)]):
         print(line)
     return EXIT_BUSY if bad else EXIT_DONE
 
@@ -209,7 +209,9 @@ def _key_lines(repo: Repo, key: _Key, *, is_let_in: bool) -> Iterator[str]:
         yield key.about_host
 
 
-def _steps(config: Config, *, in_unit: bool) -> Iterator[tuple[str, str]]:
+def _steps(config: Config, repo: Repo, *, in_unit: bool) -> Iterator[tuple[str, str]]:
+    if all(receiver.repos is not None and repo.name not in receiver.repos for receiver in config.receivers.values()):
+        yield f"editor {config.source}", f"name {repo.name} under repos: of its receiver, which may trigger others only"
     if in_unit and any(map(problems.of_credential, _first_secrets(config))):
         yield "gitopsd init", "the secret for the webhook"
     if in_unit and runner.unit_states([runner.SOCKET_UNIT])[runner.SOCKET_UNIT].active != "active":

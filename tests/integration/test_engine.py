@@ -331,6 +331,44 @@ def test_nothing_happens_when_nothing_changed(checkout: Site, remote: Remote) ->
     assert len(checkout.deploys) == 1
 
 
+def test_a_push_that_is_told_of_before_the_remote_shows_it_is_waited_for(checkout: Site, remote: Remote) -> None:
+    old, new = remote.tip(), remote.push()
+    git(remote.bare, "update-ref", f"refs/heads/{remote.branch}", old)
+    with subprocess.Popen(
+        [str(SCRIPT), "blog"],
+        env=checkout.command_environment(GITOPSD_HINT=new),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        cwd=checkout.directory,
+    ) as engine:
+        assert engine.stdout is not None
+        assert any(f"does not have {new[:12]} yet" in line for line in engine.stdout)
+        git(remote.bare, "update-ref", f"refs/heads/{remote.branch}", new)
+        engine.stdout.read()
+    assert engine.returncode == 0
+    checkout.assert_stands_at(new)
+
+
+def test_a_push_that_never_shows_is_waited_for_a_few_times_and_the_tip_is_the_truth(
+    checkout: Site, remote: Remote
+) -> None:
+    new = remote.push()
+    run = checkout.synced(GITOPSD_HINT="1" * 40)
+    assert run["new_revision"] == new
+    assert run.stdout.count("yet, of which it was told") == 3
+    checkout.assert_stands_at(new)
+
+
+def test_what_the_remote_shows_or_showed_before_is_not_waited_for(checkout: Site, remote: Remote) -> None:
+    old, new = remote.tip(), remote.push()
+    for hint in (new, old):
+        assert "yet" not in checkout.synced(GITOPSD_HINT=hint).stdout
+    assert checkout.sync(GITOPSD_HINT="main").code == 78
+
+
 def test_force_deploys_although_nothing_changed(checkout: Site) -> None:
     assert checkout.synced(GITOPSD_FORCE="yes")["changed"] == "yes"
     assert len(checkout.deploys) == 2

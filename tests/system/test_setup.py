@@ -558,6 +558,13 @@ def test_the_key_of_a_removed_repo_goes_with_it(host: Host, remote: str) -> None
 
 
 @of_one_release
+def test_a_repo_that_no_receiver_may_trigger_is_told(host: Host, remote: str) -> None:
+    receiver = {"provider": "github", "secrets": ["github-webhook-secret"], "repos": ["shop"]}
+    host.configure({"receivers": {"default": receiver}})
+    assert "name blog under repos: of its receiver" in run(host, f"gitopsd add {remote}")
+
+
+@of_one_release
 def test_a_file_that_holds_more_is_left_to_the_operator(host: Host, remote: str) -> None:
     run(host, f"gitopsd add {remote}")
     text = host.read(BLOG_FILE) + f"  shop:\n    url: {remote}\n    path: /srv/shop\n"

@@ -172,6 +172,7 @@ def test_the_engine_is_told_what_the_contract_says(engine: Engine, monkeypatch: 
         "STATE_DIR": str(engine.config.state_dir),
         "OUTPUT": str(engine.output_path),
         "FORCE": "",
+        "HINT": "",
         "OPT_IN": "",
         "LOCK_FD": str(engine.lock_fd),
     }
@@ -185,6 +186,18 @@ def test_force_and_opt_in_are_said_as_yes(engine: Engine) -> None:
     engine.repo = replace(engine.repo, opted_in_by_file=True)
     environment = engine.environment()
     assert (environment["GITOPSD_FORCE"], environment["GITOPSD_OPT_IN"]) == ("yes", "yes")
+
+
+@pytest.mark.parametrize("revision", ["1" * 40, "a" * 64])
+def test_the_engine_is_told_of_the_revision_that_the_trigger_told_of(engine: Engine, revision: str) -> None:
+    engine.job = replace(engine.job, revision=revision)
+    assert engine.environment()["GITOPSD_HINT"] == revision
+
+
+@pytest.mark.parametrize("revision", [None, "", "main", "1" * 39, "1" * 41, "A" * 40, "1" * 40 + "\n", "$(reboot)"])
+def test_what_is_no_revision_is_no_hint(engine: Engine, revision: str | None) -> None:
+    engine.job = replace(engine.job, revision=revision)
+    assert engine.environment()["GITOPSD_HINT"] == ""
 
 
 def test_the_engine_gets_the_name_the_lock_and_no_input(engine: Engine) -> None:
