@@ -21,7 +21,7 @@ _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--crash-runs", type=int, default=15, help="how often the daemon is killed at a random moment")
+    parser.addoption("--crash-runs", type=int, default=10, help="how often the daemon is killed at a random moment")
     parser.addoption("--no-skips", action="store_true", help="a system test that cannot run here is a failure")
 
 

@@ -68,6 +68,10 @@ exec chroot /mnt/root sh -euc "$1"
 """
 
 
+of_one_release = pytest.mark.parametrize("release", ["debian12"])
+"""For what has to do with our own scripts alone, and nothing with the release's dpkg or systemd."""
+
+
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The packages of this tree, by their kind."""
@@ -145,6 +149,7 @@ def test_an_installation_starts_and_enables_nothing(bare_host: Host, deb: Path) 
     assert "gitopsd receives webhooks" in bare_host.run("journalctl", "--list-catalog").stdout
 
 
+@of_one_release
 def test_nothing_of_roots_own_python_gets_into_the_commands(bare_host: Host, deb: Path) -> None:
     install(bare_host, deb)
     user_site = bare_host.run("python3", "-m", "site", "--user-site", check=False).stdout.strip()
@@ -154,6 +159,7 @@ def test_nothing_of_roots_own_python_gets_into_the_commands(bare_host: Host, deb
     assert said.stdout == f"gitopsd {__version__}\n"
 
 
+@of_one_release
 def test_what_a_checkout_has_installed_is_not_hidden_but_named(bare_host: Host, deb: Path) -> None:
     bare_host.install()
     path = give(bare_host, deb)
@@ -188,6 +194,7 @@ def test_members_of_the_group_may_look_and_others_are_told_what_is_missing(bare_
     assert "group" in refused.stderr
 
 
+@of_one_release
 def test_the_scripts_work_where_no_systemd_runs(bare_host: Host, deb: Path) -> None:
     path = give(bare_host, deb)
     script = f"""
@@ -269,6 +276,7 @@ def test_an_upgrade_loses_no_delivery_and_leaves_a_running_sync_alone(
     assert [job["state"] for job in jobs(host, "held") if job["id"] == held[0]["id"]] == ["succeeded"]
 
 
+@of_one_release
 def test_an_upgrade_leaves_timers_running_and_starts_the_new_daemon(
     bare_host: Host, deb: Path, older_deb: Path
 ) -> None:
@@ -307,6 +315,7 @@ def test_a_delivery_between_unpacking_and_configuring_is_deployed(bare_host: Hos
     assert is_active(host, SOCKET)
 
 
+@of_one_release
 def test_an_upgrade_of_a_host_where_nothing_is_switched_on_starts_nothing(
     bare_host: Host, deb: Path, older_deb: Path
 ) -> None:
