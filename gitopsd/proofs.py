@@ -59,6 +59,8 @@ class Rejections:
             left = {other: refused for other, refused in note.items() if other not in ("", hook)}
             if left != note:
                 store.write_note(f"{REFUSED_NOTE}{receiver}", left or None)
+            for forgiven in ("", hook):  # what is refused from now on is news again
+                self._noted_at.pop((receiver, forgiven), None)
             self._clean.add((receiver, hook))
 
     def _may_note(self, receiver: str, hook: str, now: float) -> bool:

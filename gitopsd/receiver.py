@@ -116,7 +116,8 @@ class _Webhook:
             extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
             _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error, extra=extra)
             self._rejections.note(receiver, _hook(serving, receiver, req.headers), str(error), serving.store)
-            _answer(resp, falcon.HTTP_400, error=str(error))
+            status = falcon.HTTP_415 if isinstance(error, _MediaTypeError) else falcon.HTTP_400
+            _answer(resp, status, error=str(error))
         except StoreError as error:
             extra = journal.fields(Kind.DELIVERY_TURNED_AWAY, receiver=receiver)
             _log.error("receiver '%s': a delivery was turned away: %s", receiver, error, extra=extra)
@@ -137,15 +138,11 @@ class _Webhook:
             if secrets and provider.is_unsigned_ping(request.headers, request.body):
                 raise _UnsignedPing from None
             raise
-        self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
         if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
-            wanted = f"send {' or '.join(provider.media_types)}"
-            extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=name)
-            _log.warning("receiver '%s': authentic, but %s: %s", name, request.media_type, wanted, extra=extra)
-            self._rejections.note(name, _hook(serving, name, req.headers), wanted, serving.store)
-            raise falcon.HTTPUnsupportedMediaType(description=wanted)
+            raise _MediaTypeError(f"{request.media_type}; send {' or '.join(provider.media_types)}")
         content = payload.decode(request.body, request.media_type)
         event = provider.parse(request.headers, content)
+        self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
         if len(secrets) > 1 and event.remote:
             for repo in serving.repos.values():
                 if routing.is_remote_of(repo, event.remote):
@@ -236,6 +233,10 @@ def _hook(serving: Serving, receiver: str, headers: Mapping[str, str]) -> str:
     provider = PROVIDERS[serving.config.receivers.get(receiver, _UNKNOWN).provider]
     given = headers.get(provider.hook_header, "")
     return given if _HOOK.fullmatch(given) else ""
+
+
+class _MediaTypeError(PayloadError):
+    """An authentic body is of a kind that its provider does not send."""
 
 
 class _UnsignedPing(Exception):  # noqa: N818 - no error: a trial that its sender cannot sign

@@ -4,17 +4,15 @@ Each signs the JSON text, in a form body too, and sends the headers of those it 
 that is deleted is no push here, but an event of its own with a short name.
 """
 
-import re
 from collections.abc import Callable
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_object, get_text
-from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+from gitopsd.providers.provider import Headers, Provider, event_in, id_in, remote_in, update_of
 
 TEST = "a test delivery: the webhook works"
 
-_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
 _URL_KEYS = ("clone_url", "ssh_url", "html_url")
 _FOLDERS = {"branch": "heads", "tag": "tags"}
 
@@ -38,9 +36,7 @@ def _parser(brand: str, *, tags_are_created: bool) -> Callable[[Headers, Payload
     """How a delivery of `brand` is read: raises PayloadError if it is not what that one sends."""
 
     def parse(headers: Headers, payload: Payload) -> Event:
-        kind = headers.get(f"X-{brand.upper()}-EVENT", "")
-        if not _EVENT_NAME.fullmatch(kind):
-            raise PayloadError(f"header X-{brand}-Event is missing or not an event name")
+        kind = event_in(headers, f"X-{brand}-Event")
         if kind == "push":
             return _push(payload)
         if kind == "delete":
@@ -73,6 +69,4 @@ def _named(payload: Payload, revision: str | None) -> RefUpdate:
 
 
 def _remote(payload: Payload) -> RemoteName:
-    repository = get_object(payload, "repository")
-    urls = (get_text(repository, key, "") for key in _URL_KEYS)
-    return RemoteName(full_name=get_text(repository, "full_name"), urls=tuple(url for url in urls if url))
+    return remote_in(get_object(payload, "repository"), "full_name", _URL_KEYS)

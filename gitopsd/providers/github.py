@@ -3,22 +3,16 @@
 Source: docs.github.com, "Webhook events and payloads" and "Validating webhook deliveries".
 """
 
-import re
-
-from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_object, get_text
-from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+from gitopsd.providers.provider import Headers, Provider, event_in, id_in, remote_in, update_of
 
-_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
 _URL_KEYS = ("clone_url", "ssh_url", "git_url", "html_url")
 
 
 def parse(headers: Headers, payload: Payload) -> Event:
     """The Event of a delivery. Raises PayloadError if it is not what GitHub sends."""
-    kind = headers.get("X-GITHUB-EVENT", "")
-    if not _EVENT_NAME.fullmatch(kind):
-        raise PayloadError("header X-GitHub-Event is missing or not an event name")
+    kind = event_in(headers, "X-GitHub-Event")
     if kind != "push":
         # A ping of an organisation's hook and many other events have no repository, and none is needed to ignore them.
         return Event(kind=kind, remote=_remote(payload) if payload.get("repository") else None)
@@ -26,9 +20,7 @@ def parse(headers: Headers, payload: Payload) -> Event:
 
 
 def _remote(payload: Payload) -> RemoteName:
-    repository = get_object(payload, "repository")
-    urls = (get_text(repository, key, "") for key in _URL_KEYS)
-    return RemoteName(full_name=get_text(repository, "full_name"), urls=tuple(url for url in urls if url))
+    return remote_in(get_object(payload, "repository"), "full_name", _URL_KEYS)
 
 
 def _update(payload: Payload) -> RefUpdate:

@@ -9,7 +9,7 @@ import re
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName, StandardScheme, TokenScheme
 from gitopsd.payload import Payload, get_list, get_object, get_text
-from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
+from gitopsd.providers.provider import JSON, Headers, Provider, id_in, remote_in, update_of
 
 _HOOK_NAME = re.compile(r"[A-Za-z ]{1,64}")
 _EVENT_NAME = re.compile(r"[a-z_]{1,64}")
@@ -51,11 +51,7 @@ def _has_project(payload: Payload) -> bool:
 
 
 def _remote(payload: Payload) -> RemoteName:
-    project = get_object(payload, "project")
-    urls = (get_text(project, key, "") for key in _URL_KEYS)
-    return RemoteName(
-        full_name=get_text(project, "path_with_namespace"), urls=tuple(dict.fromkeys(url for url in urls if url))
-    )
+    return remote_in(get_object(payload, "project"), "path_with_namespace", _URL_KEYS)
 
 
 def _update(change: Payload) -> RefUpdate:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, RefUpdate, Scheme
-from gitopsd.payload import Payload
+from gitopsd.model import Event, RefUpdate, RemoteName, Scheme
+from gitopsd.payload import Payload, get_text
 
 Headers = Mapping[str, str]
 """Header names in upper case, as the receiver gets them."""
@@ -16,6 +16,7 @@ Headers = Mapping[str, str]
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 _SECRET_BYTES = 32
+_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -47,6 +48,20 @@ def never(_headers: Headers, _body: bytes) -> bool:
 def id_in(header: str) -> Callable[[Headers, Payload], str]:
     """For a sender that names its deliveries in a header."""
     return lambda headers, _payload: headers.get(header, "")
+
+
+def event_in(headers: Headers, header: str) -> str:
+    """The name of the event in `header`, as its sender spells that. Raises PayloadError."""
+    kind = headers.get(header.upper(), "")
+    if not _EVENT_NAME.fullmatch(kind):
+        raise PayloadError(f"header {header} is missing or not an event name")
+    return kind
+
+
+def remote_in(repository: Payload, name_key: str, url_keys: tuple[str, ...]) -> RemoteName:
+    """What a payload's `repository` calls itself. Raises PayloadError if its name is missing; URLs may be."""
+    urls = (get_text(repository, key, "") for key in url_keys)
+    return RemoteName(full_name=get_text(repository, name_key), urls=tuple(dict.fromkeys(url for url in urls if url)))
 
 
 def update_of(

@@ -4,14 +4,10 @@ Source: pkg/webhook of github.com/charmbracelet/soft-serve. It sends from git's 
 moves: a fetch right after it may still find the old commit. Its form bodies have no JSON text in them, so JSON only.
 """
 
-import re
-
-from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_object, get_text
-from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
+from gitopsd.providers.provider import JSON, Headers, Provider, event_in, id_in, remote_in, update_of
 
-_EVENT_NAME = re.compile(r"[a-z_]{1,64}")
 # A new branch is a creation and a push, a branch that is deleted is a deletion only.
 _PUSHES = frozenset(("push", "branch_tag_create", "branch_tag_delete"))
 _URL_KEYS = ("http_url", "ssh_url", "git_url", "html_url")
@@ -19,18 +15,14 @@ _URL_KEYS = ("http_url", "ssh_url", "git_url", "html_url")
 
 def parse(headers: Headers, payload: Payload) -> Event:
     """The Event of a delivery. Raises PayloadError if it is not what soft-serve sends."""
-    kind = headers.get("X-SOFTSERVE-EVENT", "")
-    if not _EVENT_NAME.fullmatch(kind):
-        raise PayloadError("header X-SoftServe-Event is missing or not an event name")
+    kind = event_in(headers, "X-SoftServe-Event")
     updates = (_update(payload),) if kind in _PUSHES else ()
     return Event(kind=kind, remote=_remote(payload), updates=updates)
 
 
 def _remote(payload: Payload) -> RemoteName:
     """Repositories need no folder, so a name may have no `/`; the URLs are made of where the server believes to be."""
-    repository = get_object(payload, "repository")
-    urls = (get_text(repository, key, "") for key in _URL_KEYS)
-    return RemoteName(full_name=get_text(repository, "name"), urls=tuple(url for url in urls if url))
+    return remote_in(get_object(payload, "repository"), "name", _URL_KEYS)
 
 
 def _update(payload: Payload) -> RefUpdate:

@@ -95,7 +95,7 @@ class Store:
         `reason` is why that repo did not want it, where the delivery as a whole was wanted by another.
         """
         if repo is None:
-            condition, values = "m.delivery IS NULL AND d.reason LIKE 'no repo is configured %'", tuple[str, ...]()
+            condition, values = "m.delivery IS NULL AND d.ref != '' AND d.event != 'ping'", tuple[str, ...]()
         else:
             condition, values = "m.repo = ?", (repo,)
         rows = self._read(

@@ -373,3 +373,18 @@ def test_a_proven_delivery_for_a_repo_that_its_receiver_may_not_trigger_leads_to
     assert answer.json["reason"] == "blog: is none of the repos that this receiver may trigger"
     assert parts.store.jobs(limit=1) == []
     assert parts.deliver(push()).status_code == 202
+
+
+def test_what_is_refused_again_right_after_it_was_in_order_is_remembered_again(parts: Parts) -> None:
+    for _ in range(2):
+        assert deliver_as(parts, "1", "old") == 401
+        assert refusals(parts) == ["1"]
+        assert deliver_as(parts, "1", SECRET) in (200, 202)
+        assert refusals(parts) == []
+
+
+def test_what_cannot_be_read_stays_remembered_while_it_comes_again(parts: Parts) -> None:
+    body = b"no JSON at all"
+    for _ in range(3):
+        assert parts.post(body, signed_headers(body)).status_code == 400
+        assert refusals(parts) == [""]

@@ -581,11 +581,13 @@ def test_every_repo_is_told_its_own_part_of_a_delivery(store: Store) -> None:
 
 def test_a_push_that_is_about_no_repo_is_kept_among_those(store: Store) -> None:
     unknown = store.accept(replace(delivery(), reason="no repo is configured for me/x"), [])
+    created = store.accept(replace(delivery("created", event="branch_tag_create"), reason="no repo is configured"), [])
     store.accept(delivery("ping", event="ping"), [])
+    store.accept(replace(delivery("trial"), ref="", reason="a test delivery"), [])
     store.accept(delivery("two"), [match()])
 
     assert unknown.decision is Decision.IGNORED
-    assert store.deliveries(None, limit=10) == [unknown]
+    assert store.deliveries(None, limit=10) == [created, unknown]
     assert store.due() == ["blog"]
 
 
