@@ -30,7 +30,7 @@ class Found:
 def find_repos(config: Config) -> Found:
     """Every repo. What `config` names comes first: a checkout below a root that has its path or name is left to it."""
     repos = dict(config.repos)
-    places = {os.path.realpath(repo.path) for repo in config.repos.values()}
+    places = {os.path.realpath(repo.path) for repo in config.repos.values() if repo.url}  # a command takes no place
     problems = {}
     for root in config.roots:
         if not os.path.isdir(root) or not os.access(root, os.R_OK | os.X_OK):

@@ -110,32 +110,56 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class RefUpdate:
-    """One ref that a push moved. `revision` is None where the ref was deleted, "" where it is not told."""
+    """One ref that a push moved. `revision` is None where the ref was deleted, "" where it is not told.
+
+    `before` is where it stood, "" where that is not told or it is new. `files` are the paths of all files that the push
+    has changed; None where the sender does not tell them all.
+    """
 
     ref: str
     revision: str | None
     forced: bool = False
+    before: str = ""
+    files: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One image that was pushed to a registry. `digest` is "" where the sender does not tell it.
+
+    `name` begins with the registry's host (`ghcr.io/me/blog`), where the sender tells that.
+    """
+
+    name: str
+    tag: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteName:
     """What a delivery calls its repository: a hint to find ours, never something to fetch from.
 
-    `full_name` is "" where the provider has none; then `urls` have to do. `alias` is another form of that name.
+    `full_name` is "" where the provider has none; then `urls` have to do. `alias` is another form of that name. `id` is
+    what the provider calls it for good, whatever its name becomes, or "".
     """
 
     full_name: str
     urls: tuple[str, ...]
     alias: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What a delivery says. `updates` is empty for every event but a push; `reason` then may say more than `kind`."""
+    """What a delivery says: refs that were pushed, images that were, or something else of which it tells the `kind`.
+
+    `kind` is what the sender calls it; "ping" is a trial. With a `reason` it leads to nothing, and that is why.
+    """
 
     kind: str
     remote: RemoteName | None = None
     updates: tuple[RefUpdate, ...] = ()
+    images: tuple[Image, ...] = ()
     reason: str = ""
 
 
@@ -143,7 +167,9 @@ class Event:
 class Receiver:
     """One configured endpoint. `secrets` are names; `header` is where its sender was told to put token or signature.
 
-    `repos` are the only ones that it may trigger; None is all of them.
+    `repos` are the only ones that it may trigger; None is all of them. `events`, `refs`, `paths`, `images` and `tags`
+    are globs; an empty tuple is no rule. `allow_from` are networks. `suspended` is why it takes nothing at the moment
+    ("" where nobody said why), None that it does. `max_body` is in bytes; None is that of the configuration.
     """
 
     name: str
@@ -151,6 +177,25 @@ class Receiver:
     secrets: tuple[str, ...]
     header: str = ""
     repos: tuple[str, ...] | None = None
+    events: tuple[str, ...] = ()
+    refs: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    allow_from: tuple[str, ...] = ()
+    suspended: str | None = None
+    max_body: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """Who is believed when it tells the address of a client: the networks of proxies, and the header they tell it in.
+
+    A proxy at the other end of a unix socket is in the network "unix".
+    """
+
+    trusted: tuple[str, ...] = ()
+    header: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +209,10 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """How much history stays: deliveries altogether, jobs and job logs a repo, bytes a log."""
+    """How much history stays: deliveries and bodies of them altogether, jobs and job logs a repo, bytes a log."""
 
     deliveries: int = 20000
+    bodies: int = 200
     jobs: int = 1000
     logs: int = 50
     log_bytes: int = 1024 * 1024
@@ -174,7 +220,11 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True)
 class Repo:
-    """One managed checkout. `deploy` is an argv; an `opted_in_by_file` one needs a `.gitops` file at its top."""
+    """One managed checkout. `deploy` is an argv; an `opted_in_by_file` one needs a `.gitops` file at its top.
+
+    With the strategy `none` there is no checkout, `url` and `ref` are "", and `path` is where `deploy` runs. `images`
+    are globs of the images whose push is for this repo, too.
+    """
 
     name: str
     url: str
@@ -184,6 +234,7 @@ class Repo:
     deploy: tuple[str, ...] = ()
     timeout_sec: float = 600.0
     opted_in_by_file: bool = False
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +252,7 @@ class Config:
     max_body: int = 25 * 1024 * 1024
     stop_timeout_sec: float = 30.0
     idle_exit_sec: float | None = 300.0
+    proxy: Proxy = field(default_factory=Proxy)
     receivers: dict[str, Receiver] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -210,12 +262,20 @@ class Config:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """One repo that an event is about: `reason` is None where the event asks for a sync, else why it does not."""
+    """One repo that an event is about: `reason` is None where the event asks for a sync, else why it does not.
+
+    `force`: the deploy command is to run although the revision has not moved. Where a push was left out by `paths`,
+    `skipped_from` is the revision that it came from.
+    """
 
     repo: str
     ref: str
     revision: str | None
     reason: str | None = None
+    event: str = ""
+    images: tuple[Image, ...] = ()
+    force: bool = False
+    skipped_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +283,7 @@ class Delivery:
     """One authentic POST, as the store keeps it. `jobs` are the ids of the jobs it asked for. Times: epoch seconds.
 
     `is_named`: whether its sender has given it an id of its own. Else that is its content's, and the same content may
-    be meant anew.
+    be meant anew. `number` is what the store counts it as, 0 before that.
     """
 
     receiver: str
@@ -237,6 +297,15 @@ class Delivery:
     received_at: float
     jobs: tuple[int, ...] = ()
     is_named: bool = True
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What it takes to look at a delivery again: its JSON text without secrets, and what its header calls the event."""
+
+    text: bytes
+    event_header: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +321,7 @@ class Job:
     """One wish to sync a repo, and what became of it. Times: epoch seconds.
 
     `revision` is what the trigger believes the tip to be, a hint only; `retry_of` is the job that this one tries again.
+    `event` is the kind of the last one that asked for it, and `images` are those that were pushed, the newest last.
     `attempts` counts this one too. Of those before it, `failures` failed for a cause that does not pass by itself, and
     `interruptions` ended without a record, the last ones in a row.
     """
@@ -270,6 +340,8 @@ class Job:
     ref: str | None = None
     revision: str | None = None
     force: bool = False
+    event: str | None = None
+    images: tuple[Image, ...] = ()
     retry_of: int | None = None
     started_at: float | None = None
     finished_at: float | None = None

@@ -10,7 +10,10 @@ from gitopsd.errors import PayloadError
 
 Payload = Mapping[str, Any]
 
+_MAX_PARTS = 1_000_000
 _MAX_TEXT = 4096
+_MAX_ID = 10**100
+_ID = re.compile(r"[!-~]{1,100}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -20,6 +23,8 @@ def decode(body: bytes, content_type: str) -> Payload:
     Raises PayloadError for anything that is not one JSON object in UTF-8.
     """
     text = text_of(body, content_type)
+    if sum(map(text.count, "[{,")) > _MAX_PARTS:  # each of which takes up to thirty times its own length in memory
+        raise PayloadError(f"body has more than {_MAX_PARTS} parts")
     try:
         payload = json.loads(text, parse_constant=_reject_constant)
     except RecursionError as error:
@@ -60,6 +65,14 @@ def get_text(payload: Payload, key: str, default: str | None = None) -> str:
     if len(value) > _MAX_TEXT or _CONTROL.search(value):
         _wrong(key, "a text of at most 4096 characters without control characters")
     return value
+
+
+def get_id(payload: Payload, key: str) -> str:
+    """The number or short text under `key`, as a text; "" for anything else: an id is never needed."""
+    value = payload.get(key)
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_ID
+    text = str(value) if is_number else value
+    return text if isinstance(text, str) and _ID.fullmatch(text) else ""
 
 
 def get_list(payload: Payload, key: str) -> list[Payload]:

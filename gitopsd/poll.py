@@ -36,13 +36,15 @@ def ask(
     secrets: Collection[str],
     run_as: Callable[[Repo, Sequence[str]], Sequence[str]] = lambda _repo, argv: argv,
 ) -> list[Tip]:
-    """The tips of `repos`, asked side by side. `secrets`: names of what git must not find in its environment.
+    """The tips of those of `repos` that have a remote, asked side by side.
+
+    `secrets`: names of what git must not find in its environment.
 
     `run_as` makes of git's argv one that runs it as somebody else.
     """
     environment = _environment(secrets)
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return list(pool.map(lambda repo: _tip(repo, environment, run_as), repos))
+        return list(pool.map(lambda repo: _tip(repo, environment, run_as), filter(lambda repo: repo.url, repos)))
 
 
 def default_branch(
@@ -86,7 +88,16 @@ def _has_moved(store: Store, tip: Tip) -> bool:
     if (pending and pending.attempts == 1) or store.unfinished(tip.repo.name, JobState.RUNNING):
         return False  # that one fetches the newest; should it just have done so, the next poll comes
     last_job = store.last_job(tip.repo.name)
-    return last_job is None or tip.revision != (last_job.new_revision or last_job.revision)
+    return last_job is None or not _leads_nowhere(store, tip, last_job.new_revision or last_job.revision or "")
+
+
+def _leads_nowhere(store: Store, tip: Tip, seen: str) -> bool:
+    """Whether nothing lies between `seen` and the tip, or only pushes that a receiver's `paths` left out."""
+    revision, on_the_way = tip.revision, set[str]()
+    while revision and revision != seen and revision not in on_the_way:
+        on_the_way.add(revision)
+        revision = store.skipped_from(tip.repo.name, revision)
+    return revision == seen != ""
 
 
 def _tip(repo: Repo, environment: Mapping[str, str], run_as: Callable[[Repo, Sequence[str]], Sequence[str]]) -> Tip:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gitopsd import journal
 from gitopsd.errors import StoreError
 from gitopsd.journal import Kind
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, UNKNOWN_RECEIVER, Store
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER, Store
 
 _log = logging.getLogger(__name__)
 _REJECTED_LOG_SEC = 10.0
@@ -28,23 +28,26 @@ class Rejections:
         self._noted_at: dict[tuple[str, str], float] = {}
         self._clean: set[tuple[str, str]] = set()
 
-    def refused(self, receiver: str, hook: str, reason: str, store: Store) -> None:
+    def refused(self, receiver: str, hook: str, reason: str, store: Store, *, kind: str = "") -> None:
         """A delivery for `receiver` was refused. Anybody can bring that about, so it is said once in ten seconds.
 
         `hook` is what the sender calls its webhook, or "": where one of several has another secret, the deliveries of
-        the others must not hide that.
+        the others must not hide that. `kind` stands for all reasons like this one, where a sender can vary it.
         """
         with self._guard:
-            self._say(receiver, reason, time.monotonic())
+            self._say(receiver, reason, kind or reason, time.monotonic())
         self.note(receiver, hook, reason, store)
 
     def note(self, receiver: str, hook: str, reason: str, store: Store) -> None:
         """Keep for `gitopsd status` why a delivery led to nothing, until one of the same webhook is in order."""
         with self._guard:
-            if receiver == UNKNOWN_RECEIVER or not self._may_note(receiver, hook, time.monotonic()):
+            if not self._may_note(receiver, hook, time.monotonic()):
                 return
             self._clean = {each for each in self._clean if each[0] != receiver}
             with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
+                store.write_note(f"{REJECTED_NOTE}{receiver}", {"at": self._clock(), "reason": reason})
+                if receiver == UNKNOWN_RECEIVER:  # of which there is nothing to be in order
+                    return
                 note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
                 note[hook] = {"at": self._clock(), "reason": reason}
                 newest = sorted(note.items(), key=lambda item: -item[1]["at"])[:_MAX_REFUSED_HOOKS]
@@ -71,8 +74,8 @@ class Rejections:
         self._noted_at = {**recent, (receiver, hook): now}
         return True
 
-    def _say(self, receiver: str, reason: str, now: float) -> None:
-        key = (receiver, reason)
+    def _say(self, receiver: str, reason: str, kind: str, now: float) -> None:
+        key = (receiver, kind)
         if now - self._said_at.get(key, -_REJECTED_LOG_SEC) < _REJECTED_LOG_SEC:
             self._unsaid[key] = self._unsaid.get(key, 0) + 1
             return

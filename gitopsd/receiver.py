@@ -1,6 +1,5 @@
 """Webhooks in, 202 out; owns the status codes."""
 
-import hashlib
 import logging
 import re
 import time
@@ -10,7 +9,7 @@ from typing import Any
 
 import falcon
 
-from gitopsd import journal, payload, routing, signatures
+from gitopsd import clients, intake, journal, signatures
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.journal import Kind
@@ -18,7 +17,6 @@ from gitopsd.model import (
     Config,
     Decision,
     Delivery,
-    Event,
     Match,
     PathScheme,
     Receiver,
@@ -30,12 +28,12 @@ from gitopsd.model import (
 )
 from gitopsd.proofs import Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
+from gitopsd.remotes import is_remote_of
 from gitopsd.store import UNKNOWN_RECEIVER, Store
 
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
-_DELIVERY_ID = re.compile(r"[!-~]{1,200}")
 _UNKNOWN = Receiver(name=UNKNOWN_RECEIVER, provider="github", secrets=())
 _PROBE_SEC = 1.0
 _HOOK = re.compile(r"[A-Za-z0-9{}-]{1,64}")
@@ -110,7 +108,8 @@ class _Webhook:
             _answer(resp, falcon.HTTP_200, reason="ping: the webhook reaches this receiver")
         except SignatureError as error:
             name = receiver if receiver in serving.config.receivers else _UNKNOWN.name
-            self._rejections.refused(name, _hook(serving, name, req.headers), str(error), serving.store)
+            kind = "client" if isinstance(error, _ClientError) else ""
+            self._rejections.refused(name, _hook(serving, name, req.headers), str(error), serving.store, kind=kind)
             _answer(resp, falcon.HTTP_401, error="unauthorized")
         except PayloadError as error:
             extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
@@ -129,48 +128,49 @@ class _Webhook:
         self, serving: Serving, name: str, token: str, req: falcon.Request
     ) -> tuple[Delivery, tuple[Match, ...]]:
         receiver = serving.config.receivers.get(name, _UNKNOWN)
-        provider = PROVIDERS[receiver.provider]
-        request = _read(req, serving.config.max_body, token)
-        secrets = serving.secrets.get(receiver.name, ())
-        try:
-            proof = signatures.verify(_schemes(provider, receiver), request, secrets, self._clock())
-        except SignatureError:
-            if secrets and provider.is_unsigned_ping(request.headers, request.body):
-                raise _UnsignedPing from None
-            raise
+        request = _read(req, min(receiver.max_body or serving.config.max_body, serving.config.max_body), token)
+        proof = self._verify(serving, receiver, request, req.env.get("REMOTE_ADDR", ""))
+        provider, secrets = PROVIDERS[receiver.provider], serving.secrets[receiver.name]
         if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
             raise _MediaTypeError(f"{request.media_type}; send {' or '.join(provider.media_types)}")
-        content = payload.decode(request.body, request.media_type)
-        event = provider.parse(request.headers, content)
+        content = intake.read(receiver, request, secrets)
         self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
-        if len(secrets) > 1 and event.remote:
-            for repo in serving.repos.values():
-                if routing.is_remote_of(repo, event.remote):
-                    self._proofs.given(receiver.name, proof.name, repo.name, serving.store)
-        return self._record(serving, receiver, event, provider.delivery_id(request.headers, content), request.body)
-
-    def _record(
-        self, serving: Serving, receiver: Receiver, event: Event, given_id: str, body: bytes
-    ) -> tuple[Delivery, tuple[Match, ...]]:
-        matches, reason = routing.route(event, serving.repos.values(), receiver.repos)
-        if event.updates and not event.reason and not matches and serving.config.roots:
-            matches, reason = routing.route(event, self._rescan().values(), receiver.repos)
-        about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
-        update = event.updates[0] if event.updates else None
-        is_named = _DELIVERY_ID.fullmatch(given_id) is not None
-        delivery = Delivery(
-            receiver=receiver.name,
-            delivery_id=given_id if is_named else f"sha256:{hashlib.sha256(body).hexdigest()}",
-            is_named=is_named,
-            event=event.kind,
-            remote=routing.name_of(event.remote) if event.remote else "",
-            ref=about.ref if about else update.ref if update else "",
-            revision=(about.revision if about else update.revision if update else "") or "",
-            decision=Decision.IGNORED if reason else Decision.ACCEPTED,
-            reason=reason,
-            received_at=self._clock(),
+        delivery, matches = intake.record(
+            serving.config,
+            serving.store,
+            receiver,
+            content,
+            serving.repos,
+            rescan=self._rescan,
+            now=self._clock(),
         )
-        return serving.store.accept(delivery, matches), matches
+        if len(secrets) > 1:
+            for repo in serving.repos.values():
+                if repo.name in (match.repo for match in matches) or is_remote_of(repo, content.event.remote):
+                    self._proofs.given(receiver.name, proof.name, repo.name, serving.store)
+        return delivery, matches
+
+    def _verify(self, serving: Serving, receiver: Receiver, request: Request, peer: str) -> Secret:
+        """The secret that proves the delivery. Raises SignatureError, or _UnsignedPing."""
+        provider, secrets = PROVIDERS[receiver.provider], serving.secrets.get(receiver.name, ())
+        proof, problem = None, SignatureError("")
+        try:
+            proof = signatures.verify(_schemes(provider, receiver), request, secrets, self._clock())
+        except SignatureError as error:
+            problem = error
+        # Not before: who may not deliver is not to find out either.
+        if receiver.allow_from:
+            client = clients.client_of(peer, request.headers, serving.config.proxy)
+            if not clients.is_in(client, receiver.allow_from):
+                hint = (
+                    "" if serving.config.proxy.trusted else " (behind a proxy that takes 'proxy' in the configuration)"
+                )
+                raise _ClientError(f"its client {client or '(malformed address)'} is not in allow_from{hint}")
+        if proof:
+            return proof
+        if secrets and provider.is_unsigned_ping(request.headers, request.body):
+            raise _UnsignedPing
+        raise problem
 
     def _reply(self, resp: falcon.Response, delivery: Delivery, matches: tuple[Match, ...]) -> None:
         what = " ".join(filter(None, (delivery.event, delivery.remote, delivery.ref, delivery.revision[:12])))
@@ -237,6 +237,10 @@ def _hook(serving: Serving, receiver: str, headers: Mapping[str, str]) -> str:
 
 class _MediaTypeError(PayloadError):
     """An authentic body is of a kind that its provider does not send."""
+
+
+class _ClientError(SignatureError):
+    """Who sends is not in `allow_from`. The text names him, and he may have more addresses than the log has lines."""
 
 
 class _UnsignedPing(Exception):  # noqa: N818 - no error: a trial that its sender cannot sign

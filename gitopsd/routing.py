@@ -1,87 +1,151 @@
 """Event → the repos that want it, or the reason why none does."""
 
-import re
-from collections.abc import Collection, Iterable
-from urllib.parse import unquote
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
-
-_SCP_FORM = re.compile(r"(?:[^/@:]+@)?(\[[^]/]*\]|[^/:]+):(?!//)(.*)")
-_URL_FORM = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:]*)(?::\d*)?(/.*|)")
+from gitopsd.globs import matches, matches_image
+from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, Repo
+from gitopsd.remotes import is_remote_of, name_of
 
 
-def route(event: Event, repos: Iterable[Repo], allowed: Collection[str] | None = None) -> tuple[tuple[Match, ...], str]:
+def route(
+    event: Event,
+    repos: Collection[Repo],
+    receiver: Receiver,
+    *,
+    events: Sequence[str] = (),
+    ids: Mapping[str, str] | None = None,
+) -> tuple[tuple[Match, ...], str]:
     """Which of `repos` the event is about, and why it leads to no job as a whole ("" where it does).
 
-    `allowed` names those that the receiver may trigger; None is all of them. A Match without a reason asks for a sync;
-    one with a reason says why that repo does not want this event.
+    `events` are the kinds that ask for a sync although they are no push, unless the receiver says which kinds do.
+    `ids`: repo → what the provider calls its remote for good, as far as that is known. A Match without a reason asks
+    for a sync; one with a reason says why that repo does not want this event.
     """
+    event = narrowed(event, receiver, events)
     if event.reason:
         return (), event.reason
+    about = [repo for repo in repos if _is_about(event, repo, receiver)]
+    about = about or [repo for repo in repos if _is_about_renamed(event, repo, ids or {})]
+    if not about:
+        return (), _why_nobody(event)
+    found = tuple(_match(event, repo, receiver) for repo in about)
+    if all(match.reason for match in found):
+        return found, "; ".join(dict.fromkeys(f"{match.repo}: {match.reason}" for match in found))
+    return found, ""
+
+
+def narrowed(event: Event, receiver: Receiver, events: Sequence[str]) -> Event:
+    """What the rules of the receiver leave of the event; with a reason where that is nothing."""
+    if reason := _why_unwanted(event, receiver, events):
+        return replace(event, reason=reason)
+    updates = tuple(each for each in event.updates if not receiver.refs or matches(each.ref, receiver.refs))
+    images = tuple(each for each in event.images if _passes(each, receiver))
+    if event.updates and not updates:
+        return replace(event, reason=f"none of the receiver's refs: {_list(each.ref for each in event.updates)}")
+    if event.images and not images:
+        return replace(event, reason=f"none of the receiver's images and tags: {_list(map(spelt, event.images))}")
+    return replace(event, updates=updates, images=images)
+
+
+def _why_unwanted(event: Event, receiver: Receiver, events: Sequence[str]) -> str:
+    if receiver.suspended is not None:
+        return ": ".join(filter(None, ("the receiver is suspended", receiver.suspended)))
+    if event.reason:
+        return event.reason
     if event.kind == "ping":
-        return (), "ping: the webhook works"
-    if event.remote is None or not event.updates:
-        return (), f"event '{event.kind}' is not a push"
-    followers = [repo for repo in repos if is_remote_of(repo, event.remote)]
-    if not followers:
-        return (), f"no repo is configured for {name_of(event.remote)}"
-    matches = tuple(
-        _match(repo, event.updates) if allowed is None or repo.name in allowed else _not_allowed(repo, event.updates)
-        for repo in followers
-    )
-    if all(match.reason for match in matches):
-        return matches, "; ".join(dict.fromkeys(f"{match.repo}: {match.reason}" for match in matches))
-    return matches, ""
+        return "ping: the webhook works"
+    kind = event.kind.lower()
+    if receiver.events:
+        is_wanted = matches(kind, (each.lower() for each in receiver.events))
+        return "" if is_wanted else f"event '{event.kind}' is none of the receiver's events"
+    is_push = bool(event.images or (event.updates and event.remote))
+    return "" if is_push or matches(kind, events) else f"event '{event.kind}' is not a push"
 
 
-def is_remote_of(repo: Repo, remote: RemoteName) -> bool:
-    """Whether `remote` is what `repo` is fetched from, by URL or by full name (so that ssh host aliases work)."""
-    ours = normalise_url(repo.url)
-    if any(normalise_url(url) == ours for url in remote.urls):
+def _is_about(event: Event, repo: Repo, receiver: Receiver) -> bool:
+    if event.images and repo.images:
+        return any(matches_image(image.name, repo.images) for image in event.images)
+    if is_remote_of(repo, event.remote):
         return True
-    # Some quote in a URL what others do not.
-    place = unquote(ours).casefold()
-    return any(_is_name_of(place, unquote(name).casefold().strip("/")) for name in (remote.full_name, remote.alias))
+    # What tells of no repository, or of an image alone, is for the repos that the receiver names; and so is everything
+    # for a repo that has no remote.
+    is_for_named = event.remote is None or bool(event.images) or not repo.url
+    return is_for_named and receiver.repos is not None and repo.name in receiver.repos
 
 
-def _is_name_of(place: str, name: str) -> bool:
-    if "/" in name:
-        return f"/{place}".endswith(f"/{name}")
-    # Without an owner it has to be the whole path: Gerrit has such names, and /a/ before them where one logs in.
-    return name != "" and place.partition("/")[2] in (name, f"a/{name}")
+def _is_about_renamed(event: Event, repo: Repo, ids: Mapping[str, str]) -> bool:
+    """Whether its repository is that of `repo` by what the provider calls it for good."""
+    is_other_image = bool(event.images and repo.images)
+    return event.remote is not None and event.remote.id == ids.get(repo.name) != "" and not is_other_image
 
 
-def name_of(remote: RemoteName) -> str:
-    """What to call it: its full name, else `host/path` of a URL, which shows no credentials."""
-    if remote.full_name or not remote.urls:
-        return remote.full_name or "a repository without a name"
-    place = normalise_url(remote.urls[0])
-    # Nothing is left of credentials, unless the URL is none.
-    return "a repository whose URL is malformed" if set("@?#:") & set(place) else place
+def _why_nobody(event: Event) -> str:
+    if event.images:
+        return f"no repo is configured for the image {_list(map(spelt, event.images))}; see images: and repos:"
+    if event.remote is None:
+        return f"event '{event.kind}' tells of no repository, and the receiver names no repos (repos:) for it"
+    return f"no repo is configured for {name_of(event.remote)}"
 
 
-def normalise_url(url: str) -> str:
-    """`host/path` of a URL; scheme, user, port, `.git`, the host's case and a trailing `/` do not count."""
-    found = _URL_FORM.fullmatch(url) or _SCP_FORM.fullmatch(url)
-    host, path = found.groups() if found else ("", url)
-    return f"{host.lower()}/{path.strip('/').removesuffix('.git').rstrip('/')}"
+def _match(event: Event, repo: Repo, receiver: Receiver) -> Match:
+    if receiver.repos is not None and repo.name not in receiver.repos:
+        ref, revision = (event.updates[0].ref, event.updates[0].revision) if event.updates else ("", None)
+        reason = "is none of the repos that this receiver may trigger"
+        return Match(repo=repo.name, ref=ref, revision=revision or None, reason=reason)
+    if event.updates:
+        return _of_push(event, repo, receiver) if repo.url else _for_command(event, repo, receiver)
+    images = tuple(image for image in event.images if not repo.images or matches_image(image.name, repo.images))
+    # The revision stands where it is, and the deploy command is wanted all the same.
+    return Match(repo=repo.name, ref="", revision=None, event=event.kind, images=images, force=True)
 
 
-def _not_allowed(repo: Repo, updates: tuple[RefUpdate, ...]) -> Match:
-    reason = "is none of the repos that this receiver may trigger"
-    return Match(repo=repo.name, ref=updates[0].ref, revision=updates[0].revision or None, reason=reason)
-
-
-def _match(repo: Repo, updates: tuple[RefUpdate, ...]) -> Match:
+def _of_push(event: Event, repo: Repo, receiver: Receiver) -> Match:
     wanted = f"refs/heads/{repo.ref}"
-    update = next((update for update in updates if update.ref == wanted), None)
+    update = next((update for update in event.updates if update.ref == wanted), None)
     if update is None:
-        pushed = ", ".join(update.ref for update in updates)
-        return Match(
-            repo=repo.name, ref=updates[0].ref, revision=updates[0].revision, reason=f"follows {wanted}, not {pushed}"
-        )
+        first, pushed = event.updates[0], ", ".join(update.ref for update in event.updates)
+        return Match(repo=repo.name, ref=first.ref, revision=first.revision, reason=f"follows {wanted}, not {pushed}")
     if update.revision is None:
         return Match(
             repo=repo.name, ref=wanted, revision=None, reason=f"{wanted} was deleted; the checkout stays as it is"
         )
-    return Match(repo=repo.name, ref=wanted, revision=update.revision or None)
+    match = Match(repo=repo.name, ref=wanted, revision=update.revision or None, event=event.kind)
+    if not receiver.paths or _touches(update, receiver.paths):
+        return match
+    return replace(match, reason=_why_untouched([update]), skipped_from=update.before)
+
+
+def _for_command(event: Event, repo: Repo, receiver: Receiver) -> Match:
+    """A push, for a repo that has no remote and follows no ref."""
+    update = next((update for update in event.updates if update.revision is not None), event.updates[0])
+    match = Match(repo=repo.name, ref=update.ref, revision=update.revision or None, event=event.kind, force=True)
+    if update.revision is None:
+        return replace(match, reason=f"{update.ref} was deleted")
+    if receiver.paths and not any(_touches(each, receiver.paths) for each in event.updates):
+        return replace(match, reason=_why_untouched(event.updates))
+    return match
+
+
+def _why_untouched(updates: Iterable[RefUpdate]) -> str:
+    count = sum(len(update.files or ()) for update in updates)
+    return f"none of the files that it changed ({count}) is one of the receiver's paths"
+
+
+def _touches(update: RefUpdate, paths: Sequence[str]) -> bool:
+    """Whether a push may have changed one of `paths`: where not all files are told, it may."""
+    return update.files is None or any(matches(file, paths) for file in update.files)
+
+
+def _passes(image: Image, receiver: Receiver) -> bool:
+    is_wanted = not receiver.images or matches_image(image.name, receiver.images)
+    return is_wanted and (not receiver.tags or matches(image.tag, receiver.tags))
+
+
+def spelt(image: Image) -> str:
+    """An image as a person writes it."""
+    return f"{image.name}:{image.tag}" if image.tag else image.name
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)

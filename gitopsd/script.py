@@ -9,13 +9,19 @@ from pathlib import Path
 
 from gitopsd import modes, process, systemd
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, JobState, Outcome, Phase, Repo
+from gitopsd.globs import matches_image
+from gitopsd.model import Config, Image, Job, JobState, Outcome, Phase, Repo
 
 EXIT_TRY_AGAIN = 75
 EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_EVENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
+# As a reference to an image is spelt (github.com/distribution/reference), and a digest (image-spec, "Digests").
+_IMAGE_NAME = re.compile(r"(?=.{1,255}\Z)(\[[0-9A-Fa-f:.]+\][:/])?[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?")
+_IMAGE_TAG = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
+_IMAGE_DIGEST = re.compile(r"([a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]{32,128})?")
 _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
@@ -84,8 +90,35 @@ def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) 
         # From the store, which the daemon writes too: whatever it is, it is a commit id or nothing.
         "GITOPSD_HINT": job.revision if job.revision and _REVISION.fullmatch(job.revision) else "",
         "GITOPSD_OPT_IN": "yes" if repo.opted_in_by_file else "",
+        **_event_environment(repo, job),
     }
     return {key: value for key, value in inherited.items() if not key.startswith("GITOPSD_")} | told
+
+
+def _event_environment(repo: Repo, job: Job) -> dict[str, str]:
+    """What asked for the job, which is from the store, too: so of a form that is safe in a command.
+
+    Where the configuration names the repo's images, others are none.
+    """
+    plausible = [image for image in job.images if _is_plausible(image)]
+    images = [image for image in plausible if (not repo.images or matches_image(image.name, repo.images))]
+    last = images[-1] if images else Image(name="", tag="")
+    return {
+        "GITOPSD_EVENT_TYPE": job.event if job.event and _EVENT_TYPE.fullmatch(job.event) else "",
+        "GITOPSD_IMAGE": last.name,
+        "GITOPSD_TAG": last.tag,
+        "GITOPSD_DIGEST": last.digest,
+        "GITOPSD_IMAGES": " ".join(_reference(image) for image in images),
+    }
+
+
+def _is_plausible(image: Image) -> bool:
+    parts = ((_IMAGE_NAME, image.name), (_IMAGE_TAG, image.tag), (_IMAGE_DIGEST, image.digest))
+    return all(form.fullmatch(part) for form, part in parts)
+
+
+def _reference(image: Image) -> str:
+    return f"{image.name}{image.tag and ':'}{image.tag}{image.digest and '@'}{image.digest}"
 
 
 def read_report(output_path: Path) -> Report:

@@ -67,7 +67,7 @@ class WebServer:
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
                 max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
                 ident="gitopsd",
-                clear_untrusted_proxy_headers=True,
+                clear_untrusted_proxy_headers=False,
             )
             for of_one_family in families
             if of_one_family

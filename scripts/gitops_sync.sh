@@ -92,18 +92,26 @@ read_configuration() {
     [[ $repo =~ ^[a-z0-9][a-z0-9._-]{0,62}$ ]] ||
         fail $MISCONFIGURED "repo '$repo': the name must match ^[a-z0-9][a-z0-9._-]{0,62}\$"
     [[ $url$ref$path != *[[:cntrl:]]* ]] || fail $MISCONFIGURED "$repo: url, ref or path has a control character"
+    [[ $path == /* ]] || fail $MISCONFIGURED "$repo: GITOPSD_PATH '$path' is not an absolute path"
+    [[ $strategy == in-place || $strategy == none ]] ||
+        fail $MISCONFIGURED "$repo: GITOPSD_STRATEGY '$strategy' is unknown; use in-place or none"
+    [[ $strategy == none ]] || read_remote
+    [[ $lock_fd =~ ^([3-9]|[1-9][0-9]+)?$ ]] ||
+        fail $MISCONFIGURED "$repo: GITOPSD_LOCK_FD '$lock_fd' is not the number of an inherited file descriptor"
+    eval "deploy_command=(${GITOPSD_DEPLOY-})" 2>/dev/null ||
+        fail $MISCONFIGURED "$repo: GITOPSD_DEPLOY is not a list of shell words: ${GITOPSD_DEPLOY-}"
+    [[ $strategy != none ]] || ((${#deploy_command[@]})) ||
+        fail $MISCONFIGURED "$repo: GITOPSD_DEPLOY is empty, and there is nothing else to do with GITOPSD_STRATEGY=none"
+}
+
+read_remote() {
+    type -P git >/dev/null || fail $MISCONFIGURED "git is not installed (PATH=$PATH)" # not our function of that name
     [[ $url != -* && ($url == /* || $url == *:*) ]] ||
         fail $MISCONFIGURED "$repo: GITOPSD_URL '$url' is neither a URL nor an absolute path"
     ref=${ref#refs/heads/}
     [[ $ref != refs/* && $(command git check-ref-format --branch "$ref" 2>/dev/null) == "$ref" && $ref ]] ||
         fail $MISCONFIGURED "$repo: GITOPSD_REF '$ref' is not a branch name"
-    [[ $path == /* ]] || fail $MISCONFIGURED "$repo: GITOPSD_PATH '$path' is not an absolute path"
     [[ $hint =~ ^([0-9a-f]{40}|[0-9a-f]{64})?$ ]] || fail $MISCONFIGURED "$repo: GITOPSD_HINT '$hint' is not a commit id"
-    [[ $strategy == in-place ]] || fail $MISCONFIGURED "$repo: GITOPSD_STRATEGY '$strategy' is unknown; use in-place"
-    [[ $lock_fd =~ ^([3-9]|[1-9][0-9]+)?$ ]] ||
-        fail $MISCONFIGURED "$repo: GITOPSD_LOCK_FD '$lock_fd' is not the number of an inherited file descriptor"
-    eval "deploy_command=(${GITOPSD_DEPLOY-})" 2>/dev/null ||
-        fail $MISCONFIGURED "$repo: GITOPSD_DEPLOY is not a list of shell words: ${GITOPSD_DEPLOY-}"
 }
 
 ### prepare
@@ -453,10 +461,11 @@ run_deploy() (
 deploy() {
     phase deploy
     local name=${deploy_command[0]} status
+    local executable="run: git update-index --chmod=+x $name, commit and push" there="commit and push it"
+    [[ $strategy != none ]] || executable="run in $path: chmod +x $name" there="put it there"
     say "deploy: $name"
-    [[ ! -f $name || $name != */* || -x $name ]] ||
-        fail $DEPLOY_FAILED "deploy: $name is not executable; run: git update-index --chmod=+x $name, commit and push"
-    [[ $name != */* || -f $name ]] || fail $DEPLOY_FAILED "deploy: $name is not there (in $path); commit and push it"
+    [[ ! -f $name || $name != */* || -x $name ]] || fail $DEPLOY_FAILED "deploy: $name is not executable; $executable"
+    [[ $name != */* || -f $name ]] || fail $DEPLOY_FAILED "deploy: $name is not there (in $path); $there"
     type -P -- "$name" >/dev/null || fail $DEPLOY_FAILED "deploy: $name was not found (PATH=$PATH)"
     { run_deploy; } 3>&2 2>/dev/null # bash's own "Killed" is not for anybody
     status=$?
@@ -472,6 +481,15 @@ ssh_command() {
     [[ ! -r $key || $(head -c 10 -- "$key") != -----BEGIN ]] || printf ' -o IdentitiesOnly=yes -i %q' "$key"
 }
 
+# Without git: what asked for it is all that has changed.
+run_command() {
+    phase prepare
+    [[ -d $path ]] || refuse "$path is not a directory; make it, or correct the path of $repo"
+    cd -- "$path" 2>/dev/null || refuse "cannot enter $path as $(id -un); check its owner and mode"
+    tell changed yes
+    deploy
+}
+
 bring_to_tip() {
     local -x GIT_TERMINAL_PROMPT=0
     local set_by_operator=${GIT_SSH_COMMAND-}${GIT_SSH-}
@@ -485,11 +503,14 @@ bring_to_tip() {
 
 main() {
     [[ $output == /* || -z $output ]] || output=$PWD/$output
-    command -v git >/dev/null || fail $MISCONFIGURED "git is not installed (PATH=$PATH)"
     # shellcheck disable=SC2046  # names, one a word
-    unset $(command git rev-parse --local-env-vars)
+    unset $(command git rev-parse --local-env-vars 2>/dev/null)
     read_configuration "$@"
     cd / || fail $TRY_AGAIN "cannot enter /" # no other repository's configuration
+    if [[ $strategy == none ]]; then
+        run_command
+        return
+    fi
     bring_to_tip
     local changed=no due=no
     if ((${#deploy_command[@]})) && [[ $at_start != "$tip" || $deployed != "$tip" || $force == yes ]]; then due=yes; fi

@@ -21,12 +21,12 @@ KEY = "It's a Secret to Everybody"
 class Endpoint:
     """The receiver is open with the secrets that it is given; `repo` is the one repo that there is."""
 
-    def __init__(self, root: Path, provider: str, repo: Repo, *secrets: str, header: str = "") -> None:
+    def __init__(self, root: Path, provider: str, repo: Repo, *secrets: str, **rules: Any) -> None:
         config = Config(
             source=root / "gitopsd.yaml",
             state_dir=root / "state",
             engine=root / "engine",
-            receivers={"here": Receiver(name="here", provider=provider, secrets=("one",), header=header)},
+            receivers={"here": Receiver(name="here", provider=provider, secrets=("one",), **rules)},
         )
         store = Store(path_in(config.state_dir), lambda: NOW)
         serving = Serving(
@@ -45,13 +45,28 @@ class Endpoint:
         return self._client.simulate_post(path, body=body, headers=dict(headers))
 
 
+class Endpoints:
+    """Makes endpoints, each with a place of its own below `root`; they are closed together."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.made = root, list[Endpoint]()
+
+    def __call__(self, provider: str, repo: Repo, *secrets: str, **rules: Any) -> Endpoint:
+        self.made.append(Endpoint(self.root / str(len(self.made)), provider, repo, *secrets, **rules))
+        return self.made[-1]
+
+    def close(self) -> None:
+        for each in self.made:
+            each.close()
+
+
 def repo_of(url: str, ref: str = "main") -> Repo:
     return Repo(name="blog", url=url, ref=ref, path=Path("/srv/blog"))
 
 
-def reason_for(event: Event, repo: Repo) -> str:
-    """Why `event` leads to no job, or "" where it does."""
-    return routing.route(event, [repo])[1]
+def reason_for(event: Event, repo: Repo, **rules: Any) -> str:
+    """Why `event` leads to no job at a receiver with these rules, or "" where it does."""
+    return routing.route(event, [repo], Receiver(name="here", provider="github", secrets=("one",), **rules))[1]
 
 
 def hex_of(body: bytes, algorithm: str = "sha256", key: str = KEY) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ class Site:
             "ref": ref,
             "before": "0" * 40,
             "after": revision,
-            "repository": {"id": 1, "full_name": f"demo/{name}", "clone_url": url},
+            "repository": {"id": zlib.crc32(name.encode()), "full_name": f"demo/{name}", "clone_url": url},
             **more,
         }
         body = json.dumps(payload).encode()

@@ -102,7 +102,7 @@ def _add_setup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """What is done once for a host or a repo."""
     init = _add(commands, "init", _init, "make the webhook secret, and show what to paste at the provider")
     init.add_argument("receivers", metavar="RECEIVER", nargs="*", help="of these receivers only")
-    init.add_argument("--host", metavar="HOST", default="", help="the public name of this host, for the payload URL")
+    init.add_argument("--host", metavar="HOST", default="", help="the public name of this host, for whole URLs")
     rotation = init.add_mutually_exclusive_group()
     rotation.add_argument("--rotate", action="store_true", help="make a second secret; both are accepted for a while")
     rotation.add_argument(
@@ -146,6 +146,20 @@ def _add_daily(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     logs = _add(commands, "logs", _logs, "the output of a job")
     logs.add_argument("target", metavar="REPO|JOB", help="a job's number, or a repo for its newest job")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+
+    deliveries = _add(commands, "deliveries", _deliveries, "what has come so far and what was decided, newest first")
+    deliveries.add_argument("receiver", metavar="RECEIVER", nargs="?", help="to this receiver only")
+    deliveries.add_argument("--limit", metavar="N", type=_positive, default=20, help="at most N (default: 20)")
+    _add_json(deliveries)
+
+    replay = _add(commands, "replay", _replay, "take a delivery once more, by the configuration of today")
+    replay.add_argument("delivery", metavar="DELIVERY", help="its number in gitopsd deliveries, or its id")
+    replay.add_argument("--no-wait", action="store_true", help="start what it asks for and do not wait for the outcome")
+    _add_json(replay)
+
+    receivers = _add(commands, "receivers", _receivers, "where deliveries are sent to, and what came last")
+    receivers.add_argument("--host", metavar="HOST", default="", help="the public name of this host, for whole URLs")
+    _add_json(receivers)
 
     why = _add(commands, "why", _why, "what became of the last delivery for a repo, and why")
     why.add_argument("repo", metavar="REPO")
@@ -269,6 +283,24 @@ def _logs(arguments: argparse.Namespace) -> int:
     from gitopsd.cli import logs
 
     return logs.logs(arguments.config, arguments.target, follow=arguments.follow)
+
+
+def _deliveries(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import deliveries
+
+    return deliveries.deliveries(arguments.config, arguments.receiver, limit=arguments.limit, as_json=arguments.json)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import deliveries
+
+    return deliveries.replay(arguments.config, arguments.delivery, wait=not arguments.no_wait, as_json=arguments.json)
+
+
+def _receivers(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import receivers
+
+    return receivers.receivers(arguments.config, host=arguments.host, as_json=arguments.json)
 
 
 def _why(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
 from gitopsd.poll import Tip
-from gitopsd.routing import normalise_url
+from gitopsd.remotes import normalise_url
 
 _CHECKOUTS = Path("/srv")
 _SETTINGS = ("url", "path", "ref", "strategy")
@@ -33,6 +33,8 @@ def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, st
     in_unit = runner.uses_units(config)
     if in_unit and os.geteuid() != 0:
         raise GitopsdError(f"only root may change the configuration; run: sudo gitopsd add {url}")
+    if settings.get("strategy") == "none":
+        raise GitopsdError("--strategy none: such a repo has no URL; write it into the configuration by hand")
     settings = _tidy({"url": url, "path": str(_CHECKOUTS / name), **settings})
     host = keys.host_of(url)
     _check_place(Path(settings["path"]))

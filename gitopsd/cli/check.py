@@ -131,8 +131,10 @@ def _places(config: Config) -> Iterator[Finding]:
 
 
 def of_path(repo: Repo, *, in_unit: bool) -> Finding:
-    """Whether a sync of `repo` may write its checkout."""
+    """Whether a sync of `repo` may write its checkout, or run its command where that is to run."""
     subject = f"{repo.name}: path {repo.path}"
+    if not repo.url:  # nothing is written there by us
+        return Finding(subject, None if os.path.isdir(repo.path) else "is not a directory; make it")
     if in_unit and (problem := problem_for_unit(repo)):
         return Finding(subject, problem)
     if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):

@@ -9,22 +9,21 @@ from pathlib import Path
 from gitopsd import config as configuration
 from gitopsd import runner, systemd
 from gitopsd.cli import files, steps, terminal
+from gitopsd.cli.endpoints import has_token_in_path, path_of, require_host
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, HmacScheme, PathScheme, Receiver
+from gitopsd.model import Config, HmacScheme, Receiver
 from gitopsd.providers import PROVIDERS
 from gitopsd.store import PROOF_NOTE, Store, path_in
 
 _NO_HOST = "YOUR.HOST"
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _EVERYWHERE = re.compile(r"^(0\.0\.0\.0|\[::\])(?=:)")
 
 
 def init(config_path: Path, names: Sequence[str], *, host: str, rotate: bool, finish: bool) -> int:
     """Make what is missing for the receivers `names` (or all), or rotate their secrets; say what to do with them."""
-    if host and not _HOST.fullmatch(host):
-        raise GitopsdError(f"--host {host}: give the public name of this host alone, such as hooks.example.org")
+    require_host(host)
     config = configuration.load(config_path)
     receivers = _chosen(config, names)
     _require_units(config)
@@ -179,7 +178,7 @@ def _text(
     for receiver in receivers:
         yield from _secret_lines(receiver, host, made, rotate=rotate)
         yield ""
-    if host == _NO_HOST and (not rotate or any(map(_has_token_in_path, receivers))):
+    if host == _NO_HOST and (not rotate or any(map(has_token_in_path, receivers))):
         yield f"{_NO_HOST} is the public name of this host; this fills it in: gitopsd init --host NAME"
         yield ""
     if rotate:
@@ -206,8 +205,8 @@ def _secret_lines(receiver: Receiver, host: str, made: Sequence[Path], *, rotate
     is_other = _is_given_otherwise(name)
     value = "" if is_other else _value(path)
     shown = value or (f"(what gitopsd.service is given as '{name}', by a drop-in)" if is_other else "SECRET")
-    in_path = _has_token_in_path(receiver)
-    url = ("Payload URL", f"https://{host}{_path(receiver)}{f'/{shown}' if in_path else ''}")
+    in_path = has_token_in_path(receiver)
+    url = (provider.url_label, f"https://{host}{path_of(receiver)}{f'/{shown}' if in_path else ''}")
     secret = [(provider.secret_label, shown)] if not in_path and provider.make_secret else []
     form = provider.form
     if receiver.header:
@@ -242,21 +241,11 @@ def _in_header(receiver: Receiver, secret: str) -> list[tuple[str, str]]:
     return [("Header", f"{receiver.header}: {secret}")]
 
 
-def _path(receiver: Receiver) -> str:
-    """The path of its endpoint, up to the token where there is one."""
-    is_default = receiver.name == configuration.DEFAULT_RECEIVER.name and not _has_token_in_path(receiver)
-    return "/api/webhook/gitops" if is_default else f"/hook/{receiver.name}"
-
-
-def _has_token_in_path(receiver: Receiver) -> bool:
-    return PathScheme() in PROVIDERS[receiver.provider].schemes
-
-
 def _tunnel_lines(receivers: Sequence[Receiver], host: str) -> Iterator[str]:
     address = _EVERYWHERE.sub("127.0.0.1", runner.address())
     service = address if address.startswith("unix:") else f"http://{address}"
     name = host.partition(":")[0]  # whoever connects to an edge may name a port, the edge's own rules may not
-    escaped = [_path(each).replace(".", r"\.") + ("/[^/]+" if _has_token_in_path(each) else "") for each in receivers]
+    escaped = [path_of(each).replace(".", r"\.") + ("/[^/]+" if has_token_in_path(each) else "") for each in receivers]
     pattern = escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
     yield "Behind NAT, one of these exposes that path and nothing else."
     yield "  Cloudflare Tunnel, as a route in the dashboard:"
@@ -271,7 +260,7 @@ def _tunnel_lines(receivers: Sequence[Receiver], host: str) -> Iterator[str]:
     yield "      - {service: http_status:404}"
     if not service.startswith("unix:"):
         yield "  Tailscale Funnel:"
-        for receiver, path in zip(receivers, map(_path, receivers), strict=True):
+        for receiver, path in zip(receivers, map(path_of, receivers), strict=True):
             yield f"    tailscale funnel --bg --set-path={path} {service}{path}"
-            token = "/SECRET" if _has_token_in_path(receiver) else ""
-            yield f"    and the payload URL is then https://HOST.TAILNET.ts.net{path}{token}"
+            token = "/SECRET" if has_token_in_path(receiver) else ""
+            yield f"    and the URL is then https://HOST.TAILNET.ts.net{path}{token}"

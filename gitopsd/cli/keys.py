@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from gitopsd import process, systemd
 from gitopsd.cli import terminal
 from gitopsd.errors import GitopsdError
-from gitopsd.routing import normalise_url
+from gitopsd.remotes import normalise_url
 
 _KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 _KNOWN_HOSTS_OF_SYNCS = Path("/var/lib/gitopsd-sync/.ssh/known_hosts")

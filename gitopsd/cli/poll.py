@@ -34,14 +34,16 @@ def poll(config_path: Path, *, as_json: bool) -> int:
 
 
 def catchall(config_path: Path, *, as_json: bool) -> int:
-    """Queue a sync of every repo, and see that they are dispatched."""
+    """Queue a sync of every repo that has a remote, and see that they are dispatched."""
     config, store = _open(config_path)
-    jobs = [store.enqueue(name, Trigger.TIMER) for name in find_repos(config).repos]
+    # What has no remote has nothing that could have been missed there.
+    jobs = [store.enqueue(repo.name, Trigger.TIMER) for repo in find_repos(config).repos.values() if repo.url]
     _see_to_dispatch(config, store)
     if as_json:
         terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
     else:
-        print(f"queued: {', '.join(f'job {job.id} of {job.repo}' for job in jobs) or 'nothing, no repo is configured'}")
+        queued = ", ".join(f"job {job.id} of {job.repo}" for job in jobs)
+        print(f"queued: {queued or 'nothing, no repo with a remote is configured'}")
     return EXIT_DONE
 
 

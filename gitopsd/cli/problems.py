@@ -8,16 +8,20 @@ from typing import Any
 from gitopsd import lock, runner, systemd
 from gitopsd.cli import terminal
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job
+from gitopsd.model import Config, Job, RemoteName, Repo
+from gitopsd.remotes import is_remote_of, normalise_url
 from gitopsd.runner import UnitState
-from gitopsd.store import POLL_NOTE, REFUSED_NOTE, STATUS_NOTE, Store
+from gitopsd.store import POLL_NOTE, REFUSED_NOTE, REMOTES_NOTE, STATUS_NOTE, Store
 
 _PATIENCE_SEC = 20.0
 _REFUSED_SEC = 7 * 86400.0
 
 
-def of_daemon(config: Config, store: Store, repos: Collection[str]) -> list[str]:
-    """One line for each thing that keeps deliveries out, or polls of `repos`; empty while all is well."""
+def of_daemon(config: Config, store: Store, repos: Collection[str], *, refusals: bool = True) -> list[str]:
+    """One line for each thing that keeps deliveries out, or polls of `repos`; empty while all is well.
+
+    `refusals`: also for each webhook whose last delivery was refused.
+    """
     try:
         states = _states(config)
         reason = _reason_of_silence(states) if states else _reason_without_units(config)
@@ -28,11 +32,19 @@ def of_daemon(config: Config, store: Store, repos: Collection[str]) -> list[str]
     problems = list(store.read_note(STATUS_NOTE) or [])
     if os.geteuid() == 0 and states:  # who else cannot see them
         problems = [*dict.fromkeys([*problems, *_closed_receivers(config)])]
-    for name in config.receivers:
+    problems += _of_suspended(config)
+    for name in config.receivers if refusals else ():
         if any(f"receiver '{name}' is closed" in problem for problem in problems):
             continue
         problems += _of_refusals(name, store.read_note(f"{REFUSED_NOTE}{name}") or {})
     return [*problems, *_of_helpers(states), *_of_poll(store, repos)]
+
+
+def _of_suspended(config: Config) -> Iterator[str]:
+    for receiver in config.receivers.values():
+        if receiver.suspended is not None:
+            why = ": ".join(filter(None, (f"receiver '{receiver.name}' is suspended", receiver.suspended)))
+            yield f"{why}; what it gets is recorded and leads to nothing"
 
 
 def _of_refusals(receiver: str, refusals: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -51,6 +63,16 @@ def _of_poll(store: Store, repos: Collection[str]) -> Iterator[str]:
         if repo in repos:
             when = terminal.ago(note["at"], time.time())
             yield f"the last poll ({when}) could not ask the remote of {repo}: {problem}"
+
+
+def of_remotes(config: Config, store: Store, repos: Iterable[Repo]) -> Iterator[str]:
+    """One line for each of `repos` whose remote was renamed or transferred, as its deliveries tell."""
+    told = [store.read_note(f"{REMOTES_NOTE}{receiver}") or {} for receiver in config.receivers]
+    for repo in repos:
+        for remote in (note[repo.name] for note in told if repo.name in note):
+            name = RemoteName(full_name=remote["name"], urls=tuple(remote["urls"]))
+            if remote["url"] == normalise_url(repo.url) and not is_remote_of(repo, name):
+                yield f"the remote of {repo.name} is called {remote['name']} now; correct its url, which is {repo.url}"
 
 
 def of_waiting(pending: Iterable[Job], running: Collection[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from gitopsd import config as configuration
 from gitopsd import joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
-from gitopsd.cli.problems import of_daemon, of_units, of_waiting, states_of_units
+from gitopsd.cli.problems import of_daemon, of_remotes, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Repo
@@ -57,7 +57,14 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     asked = [repo.name for repo in repos]
     problems = list(
         dict.fromkeys(
-            [*trouble, *of_daemon(config, store, asked), *of_units(units, pending), *waiting, *found.problems.values()]
+            [
+                *trouble,
+                *of_daemon(config, store, asked),
+                *of_remotes(config, store, repos),
+                *of_units(units, pending),
+                *waiting,
+                *found.problems.values(),
+            ]
         )
     )
     if as_json:
@@ -73,7 +80,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
                     standing.repo.name,
                     terminal.state(standing.state),
                     terminal.short(standing.revision),
-                    standing.repo.ref,
+                    standing.repo.ref or "-",
                     _when(standing, now),
                     _reason(standing),
                 )

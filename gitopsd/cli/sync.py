@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gitopsd import config as configuration
 from gitopsd import joblog, lock, runner, script
@@ -30,34 +31,46 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
         return exits.EXIT_USAGE
     config = configuration.load(config_path)
     try:
-        repos = list(find_repos(config).repos.values()) if everything else [find_repo(config, name) for name in names]
+        wanted = find_repos(config).repos.values() if everything else [find_repo(config, name) for name in names]
+        repos = list(dict.fromkeys(wanted))
     except GitopsdError as error:
         print(f"gitopsd sync: {error}", file=sys.stderr)
         return exits.EXIT_USAGE
-    if runner.uses_units(config) and os.geteuid() != 0:  # before anything is queued, which others would then run
-        raise GitopsdError(f"only root may start syncs; run: sudo gitopsd sync {' '.join(names) or '--all'}")
+    require_rights(config, f"sync {' '.join(names) or '--all'}")
     store = Store(path_in(config.state_dir), time.time)
-    starter = _runner(config)
-    jobs = [store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in dict.fromkeys(repos)]
+    jobs = {repo: store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in repos}
     if not wait:
-        return _leave(config, starter, jobs, config.max_parallel - len(_under_way(config, store)), as_json=as_json)
-    screen = Screen(quiet=as_json, prefixed=len(repos) > 1)
-    followed = [
-        _Followed(config, store, repo, job, screen) for repo, job in zip(dict.fromkeys(repos), jobs, strict=True)
-    ]
+        return leave(config, store, list(jobs.values()), as_json=as_json)
+    followed = follow(config, store, jobs, as_json=as_json)
+    if as_json:
+        terminal.print_json({"jobs": [terminal.job_json(job) for job in followed]})
+    elif [job.state for job in followed] == [JobState.UNCHANGED] and repos[0].deploy:
+        print(f"to run its deploy command all the same: gitopsd sync {names[0]} --force")
+    return exits.worst(map(exits.of_job, followed))
+
+
+def require_rights(config: Config, command: str) -> None:
+    """See that this user may start syncs, before anything is queued that others would then run. Raises GitopsdError."""
+    if runner.uses_units(config) and os.geteuid() != 0:
+        raise GitopsdError(f"only root may start syncs; run: sudo gitopsd {command}")
+
+
+def follow(config: Config, store: Store, jobs: Mapping[Repo, Job], *, as_json: bool) -> list[Job]:
+    """Start the syncs that `jobs` ask for and show what they do, unless `as_json`; the jobs as they have ended.
+
+    Raises KeyboardInterrupt when the person has seen enough; the syncs go on.
+    """
+    screen = Screen(quiet=as_json, prefixed=len(jobs) > 1)
+    followed = [_Followed(config, store, repo, job, screen) for repo, job in jobs.items()]
     try:
         with screen:
-            _follow(config, store, starter, followed)
+            _follow(config, store, _runner(config), followed)
     except KeyboardInterrupt:
         for each in followed:
             if not each.is_over():
                 print(f"{each.repo.name}: goes on; gitopsd logs --follow {each.job.id}", file=sys.stderr)
-        return exits.EXIT_INTERRUPTED
-    if as_json:
-        terminal.print_json({"jobs": [terminal.job_json(each.job) for each in followed]})
-    elif len(followed) == 1 and followed[0].job.state is JobState.UNCHANGED and followed[0].repo.deploy:
-        print(f"to run its deploy command all the same: gitopsd sync {names[0]} --force")
-    return exits.worst(exits.of_job(each.job) for each in followed)
+        raise
+    return [each.job for each in followed]
 
 
 def _runner(config: Config) -> Runner:
@@ -65,14 +78,20 @@ def _runner(config: Config) -> Runner:
     return runner.choose(config, lambda: configuration.dump(config), secrets, quiet=True)
 
 
-def _leave(config: Config, starter: Runner, jobs: Sequence[Job], slots: int, *, as_json: bool) -> int:
-    """Start as many syncs as may run beside those that do, and go. The daemon starts the others when it looks next."""
+def leave(
+    config: Config, store: Store, jobs: Sequence[Job], *, as_json: bool, about: Mapping[str, Any] | None = None
+) -> int:
+    """Start as many syncs as may run beside those that do, and go. The daemon starts the others when it looks next.
+
+    `about` stands before the jobs, with `as_json`.
+    """
+    starter, slots = _runner(config), config.max_parallel - len(_under_way(config, store))
     for job in jobs[: max(0, slots)]:
         starter.start(job.repo, lambda _repo, _code: None)
     if len(jobs) > slots and runner.uses_units(config):
         runner.start_daemon()
     if as_json:
-        terminal.print_json({"jobs": [terminal.job_json(job) for job in jobs]})
+        terminal.print_json({**(about or {}), "jobs": [terminal.job_json(job) for job in jobs]})
     else:
         for job in jobs:
             print(f"{job.repo}: job {job.id} is queued; gitopsd logs --follow {job.id}")

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gitopsd.model import Job, JobState
+from gitopsd.model import Delivery, Job, JobState
 
 _STYLES = {
     JobState.SUCCEEDED: "green",
@@ -173,9 +173,28 @@ def job_json(job: Job) -> dict[str, Any]:
         "reason": job.reason,
         "old_revision": job.old_revision,
         "new_revision": job.new_revision,
+        "event": job.event,
+        "images": [{"name": image.name, "tag": image.tag, "digest": image.digest} for image in job.images],
         "attempts": job.attempts,
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "phases": [{"phase": phase.name, "at": iso(phase.at)} for phase in job.phases],
+    }
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """A delivery as `--json` shows it."""
+    return {
+        "number": delivery.number,
+        "receiver": delivery.receiver,
+        "delivery": delivery.delivery_id,
+        "event": delivery.event,
+        "remote": delivery.remote,
+        "ref": delivery.ref,
+        "revision": delivery.revision or None,
+        "decision": delivery.decision,
+        "reason": delivery.reason,
+        "received_at": iso(delivery.received_at),
+        "jobs": list(delivery.jobs),
     }

@@ -1,9 +1,9 @@
 """`gitopsd why`: what became of the last delivery for a repo, and why."""
 
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -11,9 +11,9 @@ from rich.text import Text
 from gitopsd import config as configuration
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
-from gitopsd.cli.problems import of_daemon
+from gitopsd.cli.problems import of_daemon, of_remotes
 from gitopsd.discovery import find_repo
-from gitopsd.model import Decision, Delivery, Job, JobState
+from gitopsd.model import Decision, Delivery, Job, JobState, Repo
 from gitopsd.store import Store, path_in
 
 _LOOK_BACK = 1000
@@ -31,14 +31,14 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     told = [job.id for job in jobs]
     latest, before = (job if job and job.id not in told else None for job in (newest, _job_before(store, newest)))
     astray = _astray(store, delivery)
-    problems = of_daemon(config, store, [name])
+    problems = list(dict.fromkeys([*of_daemon(config, store, [name]), *of_remotes(config, store, [repo])]))
     if as_json:
         terminal.print_json(
             {
                 "repo": name,
-                "delivery": _delivery_json(delivery) if delivery else None,
+                "delivery": terminal.delivery_json(delivery) if delivery else None,
                 "jobs": [terminal.job_json(job) for job in jobs],
-                "unmatched": _delivery_json(astray) if astray else None,
+                "unmatched": terminal.delivery_json(astray) if astray else None,
                 "latest_job": terminal.job_json(latest) if latest else None,
                 "job_before": terminal.job_json(before) if before else None,
                 "problems": problems,
@@ -46,7 +46,7 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
         )
         return EXIT_DONE
     out, now = terminal.console(), time.time()
-    out.print(Text.assemble((name, "bold"), terminal.plain(f"  follows {repo.ref} of {repo.url} at {repo.path}")))
+    out.print(Text.assemble((name, "bold"), terminal.plain(f"  {_what(repo)} at {repo.path}")))
     for label, text in _explain(delivery, revision, now):
         out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
     for job in jobs:
@@ -62,6 +62,10 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     for problem in problems:
         out.print(terminal.plain(f"! {problem}"), style="bold red")
     return EXIT_DONE
+
+
+def _what(repo: Repo) -> str:
+    return f"follows {repo.ref} of {repo.url}" if repo.url else f"runs {shlex.join(repo.deploy)}"
 
 
 def _last_delivery(store: Store, name: str, revision: str | None) -> Delivery | None:
@@ -115,7 +119,8 @@ def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Ite
         about = f" about {revision}" if revision else ""
         yield "delivery", f"none{about} has come; look at the webhook at its provider"
         return
-    what = " ".join(filter(None, (delivery.event, delivery.ref, terminal.short(delivery.revision))))
+    revision = terminal.short(delivery.revision) if delivery.revision else ""
+    what = " ".join(filter(None, (delivery.event, delivery.ref or delivery.remote, revision)))
     yield "delivery", f"{what}, {terminal.ago(delivery.received_at, now)} ({delivery.receiver}, {delivery.delivery_id})"
     accepted = delivery.decision is Decision.ACCEPTED
     because = f" as job {', '.join(map(str, delivery.jobs))}" if accepted else f": {delivery.reason}"
@@ -137,18 +142,3 @@ def _timeline(job: Job) -> Iterator[str]:
     for label, at in moments:
         if at is not None:
             yield f"{terminal.clock_time(at)}  +{at - job.created_at:7.3f} s  {label}"
-
-
-def _delivery_json(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "receiver": delivery.receiver,
-        "delivery": delivery.delivery_id,
-        "event": delivery.event,
-        "remote": delivery.remote,
-        "ref": delivery.ref,
-        "revision": delivery.revision or None,
-        "decision": delivery.decision,
-        "reason": delivery.reason,
-        "received_at": terminal.iso(delivery.received_at),
-        "jobs": list(delivery.jobs),
-    }

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import yaml
 
 from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Receiver, Repo, Retry
+from gitopsd.model import Config, Keep, Proxy, Receiver, Repo, Retry
 
 __all__ = [
     "DEFAULT_PATH",
@@ -33,6 +34,7 @@ _PACKAGE_DIR = Path(__file__).parents[1]
 _IDLE_EXIT_SEC = 300.0
 _DEPLOY_HINT = "    # deploy: [./deploy.sh]        # run in the checkout once it has moved\n"
 _MERGED_KEYS = ("receivers", "repos")
+_RECEIVER_LISTS = ("repos", "events", "refs", "paths", "images", "tags", "allow_from")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -113,18 +115,40 @@ def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
-    """What a schema cannot see: two repos in one place, credentials in URLs."""
+    """What a schema cannot see: two repos in one place, credentials in URLs, networks that are none."""
     paths: dict[str, str] = {}
     for file in files:
         for name, repo in file.section("repos").items():
             if not isinstance(repo, dict):
                 continue
             path, url = repo.get("path"), repo.get("url")
-            if isinstance(path, str) and (other := paths.setdefault(_place(path), name)) != name:
+            is_place = repo.get("strategy") != "none"  # a command alone may run where it likes
+            if is_place and isinstance(path, str) and (other := paths.setdefault(_place(path), name)) != name:
                 yield file.problem(("repos", name, "path"), f"{path} is the path of repo '{other}' too")
             if isinstance(url, str) and has_credentials(url):
                 hint = "git would show them in the process list; use an ssh key or a git credential helper"
                 yield file.problem(("repos", name, "url"), f"holds credentials before the @; {hint}")
+        yield from _receiver_problems(file)
+
+
+def _receiver_problems(file: ConfigFile) -> Iterator[str]:
+    """Networks that are none."""
+    lists: dict[KeyPath, Any] = {
+        ("receivers", name, "allow_from"): each for name, each in file.section("receivers").items()
+    }
+    lists[("proxy", "trusted")] = file.data.get("proxy")
+    for where, entry in lists.items():
+        networks = entry.get(where[-1]) if isinstance(entry, dict) else None
+        for index, network in enumerate(networks if isinstance(networks, list) else ()):
+            if isinstance(network, str) and not _is_network(network):
+                yield file.problem((*where, index), "is no network; write an address, or one such as 192.168.0.0/16")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return text == "unix" or bool(ip_network(text, strict=False))
+    except ValueError:
+        return False
 
 
 def _place(path: str) -> str:
@@ -154,12 +178,7 @@ def dump(config: Config) -> str:
         "max_body": config.max_body,
         "stop_timeout": _duration(config.stop_timeout_sec),
         "idle_exit": "never" if config.idle_exit_sec is None else _duration(config.idle_exit_sec),
-        "receivers": {
-            name: {"provider": receiver.provider, "secrets": list(receiver.secrets)}
-            | ({"header": receiver.header} if receiver.header else {})
-            | ({"repos": list(receiver.repos)} if receiver.repos is not None else {})
-            for name, receiver in config.receivers.items()
-        },
+        "receivers": {name: _receiver_data(receiver) for name, receiver in config.receivers.items()},
         "roots": [str(root) for root in config.roots],
         "repos": {name: _repo_data(repo) for name, repo in config.repos.items()},
         "retry": {
@@ -169,23 +188,34 @@ def dump(config: Config) -> str:
         },
         "keep": {
             "deliveries": config.keep.deliveries,
+            "bodies": config.keep.bodies,
             "jobs": config.keep.jobs,
             "logs": config.keep.logs,
             "log_size": config.keep.log_bytes,
         },
     }
+    if config.proxy.trusted:
+        data["proxy"] = {"trusted": list(config.proxy.trusted), "header": config.proxy.header}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _receiver_data(receiver: Receiver) -> dict[str, Any]:
+    data = {"provider": receiver.provider, "secrets": list(receiver.secrets)}
+    lists = {key: list(getattr(receiver, key) or ()) for key in _RECEIVER_LISTS}
+    others = {"header": receiver.header, "max_body": receiver.max_body, "suspended": receiver.suspended}
+    if receiver.suspended == "":
+        others["suspended"] = True
+    return data | {key: value for key, value in (lists | others).items() if value}
 
 
 def _repo_data(repo: Repo) -> dict[str, Any]:
     data = {
-        "url": repo.url,
-        "ref": repo.ref,
         "path": str(repo.path),
         "strategy": repo.strategy,
         "timeout": _duration(repo.timeout_sec),
     }
-    return data | ({"deploy": list(repo.deploy)} if repo.deploy else {})
+    others = {"url": repo.url, "ref": repo.ref, "deploy": list(repo.deploy), "images": list(repo.images)}
+    return data | {key: value for key, value in others.items() if value}
 
 
 def _duration(seconds: float) -> str:
@@ -194,7 +224,7 @@ def _duration(seconds: float) -> str:
 
 def _build(source: Path, data: Mapping[str, Any]) -> Config:
     receivers = {name: _receiver(name, entry) for name, entry in data.get("receivers", {}).items()}
-    retry, keep = data.get("retry", {}), data.get("keep", {})
+    retry, keep, proxy = (data.get(key, {}) for key in ("retry", "keep", "proxy"))
     return Config(
         source=source,
         state_dir=Path(data.get("state_dir") or default_state_dir()),
@@ -204,6 +234,7 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         max_body=_size(data.get("max_body", Config.max_body)),
         stop_timeout_sec=_seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
         idle_exit_sec=None if data.get("idle_exit") == "never" else _seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
+        proxy=Proxy(trusted=tuple(proxy.get("trusted", ())), header=proxy.get("header", "")),
         receivers=receivers or {DEFAULT_RECEIVER.name: DEFAULT_RECEIVER},
         roots=tuple(Path(root) for root in dict.fromkeys(data.get("roots", []))),
         repos={name: _repo(name, entry) for name, entry in data.get("repos", {}).items()},
@@ -214,6 +245,7 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         ),
         keep=Keep(
             deliveries=keep.get("deliveries", Keep.deliveries),
+            bodies=keep.get("bodies", Keep.bodies),
             jobs=keep.get("jobs", Keep.jobs),
             logs=keep.get("logs", Keep.logs),
             log_bytes=_size(keep.get("log_size", Keep.log_bytes)),
@@ -222,24 +254,29 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
 
 
 def _receiver(name: str, entry: Mapping[str, Any]) -> Receiver:
+    suspended = entry.get("suspended", False)
     return Receiver(
         name=name,
         provider=entry["provider"],
         secrets=tuple(entry["secrets"]),
         header=entry.get("header", ""),
         repos=tuple(entry["repos"]) if "repos" in entry else None,
+        suspended={True: "", False: None}.get(suspended, suspended),
+        max_body=_size(entry["max_body"]) if "max_body" in entry else None,
+        **{key: tuple(entry.get(key, ())) for key in _RECEIVER_LISTS if key != "repos"},
     )
 
 
 def _repo(name: str, entry: Mapping[str, Any]) -> Repo:
     return Repo(
         name=name,
-        url=entry["url"],
-        ref=entry.get("ref", "main").removeprefix("refs/heads/"),
+        url=entry.get("url", ""),
+        ref=entry.get("ref", "main").removeprefix("refs/heads/") if "url" in entry else "",
         path=Path(entry["path"]),
         strategy=entry.get("strategy", Repo.strategy),
         deploy=tuple(entry.get("deploy", ())),
         timeout_sec=_seconds(entry.get("timeout"), Repo.timeout_sec),
+        images=tuple(entry.get("images", ())),
     )
 
 

@@ -127,7 +127,7 @@ def schema_problems(file: ConfigFile) -> Iterator[str]:
             yield from _unknown_keys(file, where, error.instance, error.schema["properties"])
         elif error.validator == "required":
             for key in (key for key in error.validator_value if key not in error.instance):
-                yield file.problem(where, f"'{key}' is missing: {error.schema['properties'][key]['description']}")
+                yield file.problem(where, f"'{key}' is missing: {_parent_description((*where, key))}")
         else:
             wanted = error.schema.get("description") or _parent_description(where)
             # Never the value itself: it may be a secret that stands where its name belongs, and readyz says this too.

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import BasicScheme, Event, RefUpdate, RemoteName, TokenScheme
-from gitopsd.payload import Payload, get_list, get_object, get_text
+from gitopsd.payload import Payload, get_id, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, login, update_of
 
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
@@ -52,7 +52,12 @@ def _remote(repository: Payload) -> RemoteName:
     names = get_text(get_object(repository, "project"), "name"), get_text(repository, "name")
     project, name = (quote(each, safe="") for each in names)
     url = get_text(repository, "remoteUrl", "")
-    return RemoteName(full_name=f"{project}/{name}", alias=f"{project}/_git/{name}", urls=(url,) if url else ())
+    return RemoteName(
+        full_name=f"{project}/{name}",
+        alias=f"{project}/_git/{name}",
+        urls=(url,) if url else (),
+        id=get_id(repository, "id"),
+    )
 
 
 def _update(update: Payload) -> RefUpdate:

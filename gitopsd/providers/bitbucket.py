@@ -8,7 +8,7 @@ import re
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
-from gitopsd.payload import Payload, get_flag, get_list, get_object, get_text
+from gitopsd.payload import Payload, get_flag, get_id, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
 
 _EVENT_KEY = re.compile(r"[a-z_]{1,32}(:[a-z_]{1,32}){1,3}")
@@ -41,7 +41,8 @@ def _remote(payload: Payload) -> RemoteName:
     repository = get_object(payload, "repository")
     links = get_object(repository, "links") if repository.get("links") else {}
     page = get_text(get_object(links, "html"), "href", "") if links.get("html") else ""
-    return RemoteName(full_name=get_text(repository, "full_name"), urls=(page,) if page else ())
+    urls = (page,) if page else ()
+    return RemoteName(full_name=get_text(repository, "full_name"), urls=urls, id=get_id(repository, "uuid"))
 
 
 def _update(change: Payload) -> RefUpdate:
@@ -65,6 +66,7 @@ PROVIDER = Provider(
     name="bitbucket",
     schemes=(HmacScheme(header="X-HUB-SIGNATURE"),),
     delivery_id=id_in("X-REQUEST-UUID"),
+    event_header="X-EVENT-KEY",
     hook_header="X-HOOK-UUID",
     parse=parse,
     media_types=(JSON,),

@@ -5,7 +5,7 @@ sends a ping that is commonly not signed, even where a secret is set.
 """
 
 from gitopsd.model import BasicScheme, Event, HmacScheme, RefUpdate, RemoteName
-from gitopsd.payload import Payload, get_flag, get_list, get_object, get_text
+from gitopsd.payload import Payload, get_flag, get_id, get_list, get_object, get_text
 from gitopsd.providers.bitbucket import NAMES_NOTHING, event_key
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
 
@@ -41,7 +41,7 @@ def _remote(payload: Payload) -> RemoteName:
     full_name = f"{get_text(get_object(repository, 'project'), 'key')}/{get_text(repository, 'slug')}"
     links = get_object(repository, "links") if repository.get("links") else {}
     urls = (get_text(link, "href", "") for link in get_list(links, "clone"))
-    return RemoteName(full_name=full_name, urls=tuple(url for url in urls if url))
+    return RemoteName(full_name=full_name, urls=tuple(url for url in urls if url), id=get_id(repository, "id"))
 
 
 def _update(change: Payload) -> RefUpdate:
@@ -54,6 +54,7 @@ PROVIDER = Provider(
     name="bitbucket-server",
     schemes=(HmacScheme(header="X-HUB-SIGNATURE"), BasicScheme()),
     delivery_id=id_in("X-REQUEST-ID"),
+    event_header="X-EVENT-KEY",
     parse=parse,
     media_types=(JSON,),
     is_unsigned_ping=is_unsigned_ping,

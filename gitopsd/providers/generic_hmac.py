@@ -6,13 +6,14 @@ as GitHub began it (docs.github.com, "Validating webhook deliveries") and Flux's
 """
 
 from gitopsd.model import HmacScheme
-from gitopsd.providers.generic import parse
+from gitopsd.providers.generic import EVENTS, parse
 from gitopsd.providers.provider import Provider, id_in
 
 PROVIDER = Provider(
     name="generic-hmac",
     schemes=(HmacScheme(header="X-SIGNATURE", digests=(("sha256=", "sha256"), ("sha512=", "sha512"))),),
     delivery_id=id_in("X-DELIVERY-ID"),
+    events=EVENTS,
     parse=parse,
     own_header=True,
     form_at="your sender",

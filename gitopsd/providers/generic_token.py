@@ -5,13 +5,14 @@ in the header that the configuration names, as it is.
 """
 
 from gitopsd.model import TokenScheme
-from gitopsd.providers.generic import parse
+from gitopsd.providers.generic import EVENTS, parse
 from gitopsd.providers.provider import Provider, id_in
 
 PROVIDER = Provider(
     name="generic-token",
     schemes=(TokenScheme(header="AUTHORIZATION", prefix="Bearer "), TokenScheme(header="AUTHORIZATION")),
     delivery_id=id_in("X-DELIVERY-ID"),
+    events=EVENTS,
     parse=parse,
     own_header=True,
     form_at="your sender",

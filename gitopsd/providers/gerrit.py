@@ -54,6 +54,7 @@ PROVIDER = Provider(
     schemes=(PathScheme(),),
     parse=parse,
     media_types=(JSON,),
+    url_label="url",
     form_at='Gerrit: [remote "gitopsd"] in webhooks.config on the branch refs/meta/config (plugin webhooks)',
     form=(("event", "ref-updated"), ("sslVerify", "true")),
 )

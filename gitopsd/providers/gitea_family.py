@@ -18,7 +18,12 @@ _FOLDERS = {"branch": "heads", "tag": "tags"}
 
 
 def provider(
-    brand: str, *, form_at: str, form: tuple[tuple[str, str], ...], tags_are_created: bool = False
+    brand: str,
+    *,
+    form_at: str,
+    form: tuple[tuple[str, str], ...],
+    url_label: str = "Target URL",
+    tags_are_created: bool = False,
 ) -> Provider:
     """The one that is called `brand`. With `tags_are_created` a new tag is no push, but a `create` event."""
     name = brand.upper()
@@ -26,7 +31,9 @@ def provider(
         name=brand.lower(),
         schemes=(HmacScheme(header=f"X-{name}-SIGNATURE", digests=(("", "sha256"),), of_json=True),),
         delivery_id=id_in(f"X-{name}-DELIVERY"),
+        event_header=f"X-{name}-EVENT",
         parse=_parser(brand, tags_are_created=tags_are_created),
+        url_label=url_label,
         form_at=form_at,
         form=form,
     )

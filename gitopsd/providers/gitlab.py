@@ -5,16 +5,19 @@ There is no ping: a test is a push, and where the repository is empty a push of 
 """
 
 import re
+from dataclasses import replace
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName, StandardScheme, TokenScheme
 from gitopsd.payload import Payload, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, remote_in, update_of
+from gitopsd.remotes import normalise_url
 
 _HOOK_NAME = re.compile(r"[A-Za-z ]{1,64}")
 _EVENT_NAME = re.compile(r"[a-z_]{1,64}")
 _SYSTEM_HOOK = "System Hook"
 _KINDS = {"Push Hook": "push", "Tag Push Hook": "tag_push"}
+_SAMPLE_HOSTS = {"example.com", "test.example.com"}
 # The last three are deprecated.
 _URL_KEYS = ("git_http_url", "git_ssh_url", "web_url", "http_url", "ssh_url", "url")
 
@@ -51,7 +54,10 @@ def _has_project(payload: Payload) -> bool:
 
 
 def _remote(payload: Payload) -> RemoteName:
-    return remote_in(get_object(payload, "project"), "path_with_namespace", _URL_KEYS)
+    remote = remote_in(get_object(payload, "project"), "path_with_namespace", _URL_KEYS)
+    # What a test of an empty repository sends is of no project here, and its number may be that of one that is.
+    hosts = {normalise_url(url).partition("/")[0] for url in remote.urls}
+    return replace(remote, id="") if hosts & _SAMPLE_HOSTS else remote
 
 
 def _update(change: Payload) -> RefUpdate:
@@ -62,6 +68,7 @@ PROVIDER = Provider(
     name="gitlab",
     schemes=(TokenScheme(header="X-GITLAB-TOKEN"), StandardScheme()),
     delivery_id=id_in("IDEMPOTENCY-KEY"),
+    event_header="X-GITLAB-EVENT",
     hook_header="X-GITLAB-WEBHOOK-UUID",
     parse=parse,
     media_types=(JSON,),

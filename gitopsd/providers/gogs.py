@@ -7,6 +7,7 @@ from gitopsd.providers import gitea_family
 
 PROVIDER = gitea_family.provider(
     "Gogs",
+    url_label="Payload URL",
     form_at="Gogs: the repository (or organisation), Settings, Webhooks, Add a new webhook, Gogs",
     form=(("Content type", "application/json"), ("Trigger", "Just the push event")),
     tags_are_created=True,

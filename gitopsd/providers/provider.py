@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName, Scheme
-from gitopsd.payload import Payload, get_text
+from gitopsd.payload import Payload, get_id, get_text
 
 Headers = Mapping[str, str]
 """Header names in upper case, as the receiver gets them."""
@@ -59,9 +59,13 @@ def event_in(headers: Headers, header: str) -> str:
 
 
 def remote_in(repository: Payload, name_key: str, url_keys: tuple[str, ...]) -> RemoteName:
-    """What a payload's `repository` calls itself. Raises PayloadError if its name is missing; URLs may be."""
+    """What a payload's `repository` calls itself. Raises PayloadError if its name is missing; URLs and id may be."""
     urls = (get_text(repository, key, "") for key in url_keys)
-    return RemoteName(full_name=get_text(repository, name_key), urls=tuple(dict.fromkeys(url for url in urls if url)))
+    return RemoteName(
+        full_name=get_text(repository, name_key),
+        urls=tuple(dict.fromkeys(url for url in urls if url)),
+        id=get_id(repository, "id"),
+    )
 
 
 def update_of(
@@ -70,18 +74,22 @@ def update_of(
     *,
     forced: bool = False,
     deleted: bool = False,
+    before: str = "",
+    files: tuple[str, ...] | None = None,
     keys: tuple[str, str] = ("ref", "after"),
 ) -> RefUpdate:
     """What became of a full ref: None as well as zeros for a revision is a deletion.
 
-    `keys` are what the payload calls the two. Raises PayloadError if one of them is malformed.
+    `before`, where it stood, is "" if it is no revision or zeros. `keys` are what the payload calls the other two.
+    Raises PayloadError if one of these is malformed.
     """
     if not ref.startswith("refs/"):
         raise PayloadError(f"'{keys[0]}' is not a full ref")
     if revision is not None and not _REVISION.fullmatch(revision):
         raise PayloadError(f"'{keys[1]}' is not a revision")
     gone = deleted or not (revision or "").strip("0")
-    return RefUpdate(ref=ref, revision=None if gone else revision, forced=forced)
+    was = before if _REVISION.fullmatch(before) and before.strip("0") else ""
+    return RefUpdate(ref=ref, revision=None if gone else revision, forced=forced, before=was, files=files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,8 @@ class Provider:
     signed: it is answered, and nothing else.
 
     `form_at` and `form` are what a person finds there to set a webhook up: where it is, and its fields but for the URL
-    and the secret, which is called `secret_label` there. `make_secret` makes one that fits; None where the sender does.
+    and the secret, which are called `url_label` and `secret_label` there. `make_secret` makes one that fits; None where
+    the sender does.
     """
 
     name: str
@@ -103,9 +112,12 @@ class Provider:
     parse: Callable[[Headers, Payload], Event]
     form_at: str
     form: tuple[tuple[str, str], ...]
+    url_label: str = "URL"
     secret_label: str = "Secret"  # noqa: S105 - what a form calls it
     make_secret: Callable[[], str] | None = random_secret
     delivery_id: Callable[[Headers, Payload], str] = no_id
+    event_header: str = ""
+    events: tuple[str, ...] = ()
     hook_header: str = ""
     media_types: tuple[str, ...] = (JSON, FORM)
     own_header: bool = False

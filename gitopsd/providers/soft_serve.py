@@ -33,6 +33,7 @@ PROVIDER = Provider(
     name="soft-serve",
     schemes=(HmacScheme(header="X-SOFTSERVE-SIGNATURE"),),
     delivery_id=id_in("X-SOFTSERVE-DELIVERY"),
+    event_header="X-SOFTSERVE-EVENT",
     parse=parse,
     media_types=(JSON,),
     form_at="soft-serve: ssh -p 23231 HOST repo webhook create REPOSITORY URL, with these options",

@@ -91,6 +91,7 @@ PROVIDER = Provider(
     name="sourcehut",
     schemes=(Ed25519Scheme(header="X-PAYLOAD-SIGNATURE", nonce_header="X-PAYLOAD-NONCE"),),
     delivery_id=delivery_id,
+    event_header="X-WEBHOOK-EVENT",
     parse=parse,
     media_types=(JSON,),
     form_at="sourcehut: git.sr.ht/graphql, the mutation createGitWebhook (there is no form)",

@@ -21,6 +21,7 @@ PROVIDER = Provider(
     schemes=(StandardScheme(),),
     make_secret=signing_key,
     delivery_id=id_in("WEBHOOK-ID"),
+    events=generic.EVENTS,
     parse=parse,
     form_at="your sender",
     form=(

@@ -1,15 +1,16 @@
 """SQLite: deliveries, jobs, their state machine."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gitopsd.errors import StoreError
-from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
-from gitopsd.store import deliveries
-from gitopsd.store.database import Connection, Database
+from gitopsd.model import Body, Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
+from gitopsd.store import deliveries, jobs
+from gitopsd.store.database import Connection, Database, Row
 from gitopsd.store.rows import delivery_of, job_of
 
 SEEN_SEC = 7 * 86400.0
@@ -29,6 +30,15 @@ REFUSED_NOTE = "refused by "
 
 UNKNOWN_RECEIVER = "(unknown)"
 """What the receiver of a delivery is called where there is none of that name."""
+
+REJECTED_NOTE = "rejected by "
+"""Followed by a receiver's name: the last attempt that was refused, as {at, reason}, whatever came after it."""
+
+REMOTES_NOTE = "remotes of "
+"""Followed by a receiver's name: what its provider calls the remotes, as {repo: {url, id, name, urls}}.
+
+`url` is what the configuration called it then, as `remotes.normalise_url` has it.
+"""
 
 PROOF_NOTE = "proven by "
 """Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""
@@ -66,11 +76,14 @@ class Store:
 
     # Deliveries
 
-    def accept(self, delivery: Delivery, matches: Sequence[Match]) -> Delivery:
+    def accept(
+        self, delivery: Delivery, matches: Sequence[Match], body: Body | None = None, *, keep_bodies: int = 0
+    ) -> Delivery:
         """Record `delivery` and one job for each match without a reason, all or nothing; on disk when this returns.
 
         Returns the delivery with its jobs, or with decision `duplicate` and the jobs of the first time where its id
-        was accepted before, if it is one of its own. A delivery without such a match is recorded as `ignored`.
+        was accepted before, if it is one of its own. A delivery without such a match is recorded as `ignored`. `body`
+        is kept with the last `keep_bodies` ones.
         """
         with self._transaction() as connection:
             seen = deliveries.seen(connection, delivery, self._clock() - SEEN_SEC) if delivery.is_named else []
@@ -78,32 +91,46 @@ class Store:
                 jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
                 reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
                 duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
-                deliveries.insert(connection, duplicate, seen)
-                return duplicate
-            wanted = [match for match in matches if match.reason is None]
-            jobs = {
-                match.repo: self._enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id) for match in wanted
+                return replace(duplicate, number=deliveries.insert(connection, duplicate, seen))
+            wanted = {
+                match.repo: jobs.enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id, self._clock())
+                for match in matches
+                if match.reason is None
             }
-            decision = Decision.ACCEPTED if jobs else Decision.IGNORED
-            recorded = replace(delivery, decision=decision, jobs=tuple(jobs.values()))
-            deliveries.insert(connection, recorded, [(match, jobs.get(match.repo)) for match in matches])
-            return recorded
+            decision = Decision.ACCEPTED if wanted else Decision.IGNORED
+            recorded = replace(delivery, decision=decision, jobs=tuple(wanted.values()))
+            number = deliveries.insert(connection, recorded, [(match, wanted.get(match.repo)) for match in matches])
+            if body and keep_bodies:
+                deliveries.insert_body(connection, number, body, keep_bodies)
+            return replace(recorded, number=number)
 
     def deliveries(self, repo: str | None, *, limit: int) -> list[Delivery]:
-        """The newest deliveries that were about `repo` (or matched none, with None), newest first.
+        """The newest deliveries that were about `repo` (or pushes that matched none, with None), newest first.
 
         `reason` is why that repo did not want it, where the delivery as a whole was wanted by another.
         """
-        if repo is None:
-            condition, values = "m.delivery IS NULL AND d.ref != '' AND d.event != 'ping'", tuple[str, ...]()
-        else:
-            condition, values = "m.repo = ?", (repo,)
-        rows = self._read(
-            f"""SELECT d.*, m.job AS job, m.reason AS miss FROM deliveries d LEFT JOIN matches m ON m.delivery = d.id
-            WHERE {condition} ORDER BY d.id DESC LIMIT ?""",  # noqa: S608 - the condition is one of the two above
-            (*values, limit),
-        )
-        return [delivery_of(row) for row in rows]
+        query, values = (deliveries.OF_NOBODY, (limit,)) if repo is None else (deliveries.OF_REPO, (repo, limit))
+        return [delivery_of(row) for row in self._read(query, values)]
+
+    def newest_deliveries(self, receiver: str | None = None, *, limit: int) -> list[Delivery]:
+        """The newest deliveries (to `receiver`), newest first, each as a whole."""
+        return [_whole(row) for row in self._read(deliveries.NEWEST, (receiver, limit))]
+
+    def delivery(self, name: str) -> Delivery | None:
+        """The delivery of this number, else the newest of this id: a duplicate only where the first is forgotten."""
+        number = int(name) if re.fullmatch("[0-9]{1,18}", name) else 0
+        rows = self._read(deliveries.ONE, (number, name))
+        return _whole(rows[0]) if rows else None
+
+    def body(self, number: int) -> Body | None:
+        """The body of a delivery, if it was kept and still is."""
+        rows = self._read("SELECT event_header, text FROM bodies WHERE delivery = ?", (number,))
+        return Body(text=rows[0]["text"], event_header=rows[0]["event_header"]) if rows else None
+
+    def skipped_from(self, repo: str, revision: str) -> str:
+        """Where the push came from that brought `revision` and was left out by a receiver's `paths`; "" if none was."""
+        rows = self._read(deliveries.SKIPPED_FROM, (repo, revision))
+        return str(rows[0]["skipped_from"]) if rows else ""
 
     # Jobs
 
@@ -111,7 +138,8 @@ class Store:
         """A pending job of `repo` that is due now: a new one, or the one there is."""
         with self._transaction() as connection:
             match = Match(repo=repo, ref="", revision=revision)
-            return self._job(connection, self._enqueue(connection, match, trigger, None, force=force))
+            job_id = jobs.enqueue(connection, match, trigger, None, self._clock(), force=force)
+            return self._job(connection, job_id)
 
     def due(self) -> list[str]:
         """The repos with a pending job whose time has come, the longest waiting first."""
@@ -183,9 +211,11 @@ class Store:
                 "SELECT * FROM jobs WHERE repo = ? AND state = 'running'", (repo,)
             ).fetchall():
                 job = job_of(row)
-                self._end(connection, job, interrupted(job))
+                jobs.end(connection, job, interrupted(job), now)
                 delay_sec = _delay_sec(retry, job.interruptions) if job.interruptions else 0.0
-                self._try_again(connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec)
+                jobs.try_again(
+                    connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec, self._clock()
+                )
             now = self._clock()  # what was just queued again must not seem to come from the future, and so be due
             found = connection.execute(
                 f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",  # noqa: S608 - a constant
@@ -207,8 +237,8 @@ class Store:
             ).fetchone():
                 raise StoreError(f"job {job.id} of {job.repo} is not in the store any more; was its file moved away?")
             if outcome.state is JobState.INTERRUPTED:
-                self._end(connection, job, outcome)
-                self._try_again(connection, job, self._clock())
+                jobs.end(connection, job, outcome, self._clock())
+                jobs.try_again(connection, job, self._clock(), self._clock())
                 return self._job(connection, job.id)
             failures = job.failures + (1 if outcome.retry and not outcome.keep_trying else 0)
             again = outcome.retry and (outcome.keep_trying or failures < retry.tries)
@@ -216,16 +246,18 @@ class Store:
             delay_sec = _delay_sec(retry, count)
             next_try = replace(job, attempts=job.attempts + 1, failures=failures, interruptions=0)
             hint = ""
-            if again and self._try_again(connection, next_try, self._clock() + delay_sec):
+            now = self._clock()
+            if again and jobs.try_again(connection, next_try, now + delay_sec, now):
                 hint = f"; attempt {count}{of_all}, the next in {delay_sec:g} s"
             elif outcome.retry and not again:
                 hint = f"; given up after {failures} attempts"
-            self._end(connection, job, replace(outcome, reason=outcome.reason + hint))
+            jobs.end(connection, job, replace(outcome, reason=outcome.reason + hint), self._clock())
             return self._job(connection, job.id)
 
     def prune(self, keep: Keep) -> None:
-        """Forget the deliveries and finished jobs that are more than `keep` allows."""
+        """Forget the deliveries, bodies and finished jobs that are more than `keep` allows."""
         with self._transaction() as connection:
+            deliveries.prune_bodies(connection, keep.bodies)
             connection.execute(
                 "DELETE FROM deliveries WHERE id <= (SELECT id FROM deliveries ORDER BY id DESC LIMIT 1 OFFSET ?)",
                 (keep.deliveries,),
@@ -251,90 +283,6 @@ class Store:
         rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
         return json.loads(rows[0]["value"]) if rows else None
 
-    def _enqueue(
-        self, connection: Connection, match: Match, trigger: Trigger, delivery: str | None, *, force: bool = False
-    ) -> int:
-        """The id of the pending job that now stands for this wish, due now."""
-        now = self._clock()
-        waiting = connection.execute(
-            "SELECT * FROM jobs WHERE repo = ? AND state = 'pending'", (match.repo,)
-        ).fetchone()
-        if waiting is not None and waiting["attempts"] == 1:
-            connection.execute(
-                """UPDATE jobs SET due_at = min(due_at, ?), force = max(force, ?), delivery = coalesce(?, delivery),
-                ref = coalesce(?, ref), revision = coalesce(?, revision) WHERE id = ?""",
-                (now, force, delivery, match.ref or None, match.revision, waiting["id"]),
-            )
-            return int(waiting["id"])
-        if waiting is not None:
-            # A retry of something older gives way, and with it its count of attempts and its delay.
-            connection.execute(
-                "UPDATE jobs SET state = 'superseded', reason = 'a newer wish came', finished_at = ? WHERE id = ?",
-                (now, waiting["id"]),
-            )
-            force = force or bool(waiting["force"])
-        cursor = connection.execute(
-            """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
-            delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', 1, 0, 0, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                match.repo,
-                trigger,
-                now,
-                now,
-                delivery,
-                match.ref or None,
-                match.revision,
-                force,
-                waiting and waiting["id"],
-            ),
-        )
-        return int(cursor.lastrowid or 0)
-
-    def _try_again(self, connection: Connection, job: Job, due_at: float) -> bool:
-        """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway."""
-        waiting = connection.execute("SELECT id FROM jobs WHERE repo = ? AND state = 'pending'", (job.repo,)).fetchone()
-        if waiting is not None:
-            connection.execute(
-                "UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?) WHERE id = ?",
-                (job.force, job.id, waiting["id"]),
-            )
-            return False
-        connection.execute(
-            """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
-            delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                job.repo,
-                job.trigger,
-                job.attempts,
-                job.failures,
-                job.interruptions,
-                due_at,
-                self._clock(),
-                job.delivery,
-                job.ref,
-                job.revision,
-                job.force,
-                job.id,
-            ),
-        )
-        return True
-
-    def _end(self, connection: Connection, job: Job, outcome: Outcome) -> None:
-        connection.execute(
-            """UPDATE jobs SET state = ?, reason = ?, finished_at = ?, old_revision = ?, new_revision = ?,
-            exit_code = ?, phases = ? WHERE id = ? AND state = 'running'""",
-            (
-                outcome.state,
-                outcome.reason,
-                self._clock(),
-                outcome.old_revision,
-                outcome.new_revision,
-                outcome.exit_code,
-                json.dumps([[phase.name, phase.at] for phase in outcome.phases]),
-                job.id,
-            ),
-        )
-
     def _job(self, connection: Connection, job_id: int) -> Job:
         return job_of(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
 
@@ -342,3 +290,8 @@ class Store:
 def _delay_sec(retry: Retry, count: int) -> float:
     """How long to wait after `count` attempts."""
     return float(min(retry.delay_sec * 2 ** min(count - 1, 30), retry.max_delay_sec))
+
+
+def _whole(row: Row) -> Delivery:
+    """A delivery with all its jobs."""
+    return replace(delivery_of(row), jobs=tuple(map(int, filter(None, (row["jobs"] or "").split(",")))))

@@ -72,6 +72,20 @@ _MIGRATIONS = (
     CREATE INDEX matches_by_delivery ON matches (delivery);
     CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,
+    # Bodies are rows of their own, so that nothing has to read past them. `skipped_from` and `revision` are the ends of
+    # a push that a receiver's `paths` left out.
+    """
+    ALTER TABLE jobs ADD COLUMN event TEXT;
+    ALTER TABLE jobs ADD COLUMN images TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE matches ADD COLUMN revision TEXT NOT NULL DEFAULT '';
+    ALTER TABLE matches ADD COLUMN skipped_from TEXT NOT NULL DEFAULT '';
+    CREATE INDEX matches_skipped ON matches (repo, revision) WHERE skipped_from != '';
+    CREATE TABLE bodies (
+        delivery INTEGER PRIMARY KEY REFERENCES deliveries ON DELETE CASCADE,
+        event_header TEXT NOT NULL,
+        text BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 
 

@@ -1,9 +1,25 @@
-"""Deliveries and what each of them was about, within a transaction."""
+"""Deliveries, what each of them was about, and the bodies of the last ones: SQL within a transaction or for a read."""
 
 from collections.abc import Sequence
 
-from gitopsd.model import Delivery, Match
+from gitopsd.model import Body, Delivery, Match
 from gitopsd.store.database import Connection
+
+# Of a repo (or, without one, of none: but those are pushes only), with what it had to do with that repo.
+OF_REPO = """SELECT d.*, m.job AS job, m.reason AS miss FROM deliveries d JOIN matches m ON m.delivery = d.id
+    WHERE m.repo = ? ORDER BY d.id DESC LIMIT ?"""
+OF_NOBODY = """SELECT d.*, NULL AS job, NULL AS miss FROM deliveries d LEFT JOIN matches m ON m.delivery = d.id
+    WHERE m.delivery IS NULL AND d.ref != '' AND d.event != 'ping' ORDER BY d.id DESC LIMIT ?"""
+# Each as a whole, with all its jobs.
+NEWEST = """SELECT d.*, NULL AS job, NULL AS miss,
+    (SELECT group_concat(job) FROM matches WHERE delivery = d.id AND job IS NOT NULL) AS jobs
+    FROM deliveries d WHERE (?1 IS NULL OR d.receiver = ?1) ORDER BY d.id DESC LIMIT ?2"""
+ONE = """SELECT d.*, NULL AS job, NULL AS miss,
+    (SELECT group_concat(job) FROM matches WHERE delivery = d.id AND job IS NOT NULL) AS jobs
+    FROM deliveries d WHERE d.id = ?1 OR d.delivery_id = ?2
+    ORDER BY d.id = ?1 DESC, d.decision = 'duplicate', d.id DESC LIMIT 1"""
+# Where a push came from that was left out, if it led to this revision.
+SKIPPED_FROM = "SELECT skipped_from FROM matches WHERE repo = ? AND revision = ? AND skipped_from != '' LIMIT 1"
 
 
 def seen(connection: Connection, delivery: Delivery, since: float) -> list[tuple[Match, int | None]]:
@@ -17,8 +33,8 @@ def seen(connection: Connection, delivery: Delivery, since: float) -> list[tuple
     return [(Match(repo=row["repo"], ref="", revision=None, reason=row["reason"]), row["job"]) for row in rows]
 
 
-def insert(connection: Connection, delivery: Delivery, matches: Sequence[tuple[Match, int | None]]) -> None:
-    """Record a delivery, and for each repo that it was about the job that it led to."""
+def insert(connection: Connection, delivery: Delivery, matches: Sequence[tuple[Match, int | None]]) -> int:
+    """Record a delivery, and for each repo that it was about the job that it led to. Its number."""
     cursor = connection.execute(
         """INSERT INTO deliveries
         (receiver, delivery_id, event, remote, ref, revision, decision, reason, received_at)
@@ -35,7 +51,23 @@ def insert(connection: Connection, delivery: Delivery, matches: Sequence[tuple[M
             delivery.received_at,
         ),
     )
+    number = int(cursor.lastrowid or 0)
     connection.executemany(
-        "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
-        [(cursor.lastrowid, match.repo, job, match.reason) for match, job in matches],
+        "INSERT INTO matches (delivery, repo, job, reason, revision, skipped_from) VALUES (?, ?, ?, ?, ?, ?)",
+        [(number, match.repo, job, match.reason, match.revision or "", match.skipped_from) for match, job in matches],
+    )
+    return number
+
+
+def insert_body(connection: Connection, number: int, body: Body, keep: int) -> None:
+    """Keep the body of a delivery, and of all the last `keep` ones."""
+    connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (number, body.event_header, body.text))
+    prune_bodies(connection, keep)
+
+
+def prune_bodies(connection: Connection, keep: int) -> None:
+    """Forget all bodies but the last `keep` ones."""
+    connection.execute(
+        "DELETE FROM bodies WHERE delivery <= (SELECT delivery FROM bodies ORDER BY delivery DESC LIMIT 1 OFFSET ?)",
+        (keep,),
     )

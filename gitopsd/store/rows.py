@@ -1,18 +1,31 @@
-"""Rows → values."""
+"""Rows ↔ values."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import fields
 
-from gitopsd.model import Decision, Delivery, Job, JobState, Phase, Trigger
+from gitopsd.model import Decision, Delivery, Image, Job, JobState, Phase, Trigger
 from gitopsd.store.database import Row
+
+_MAX_IMAGES = 100
+_JOB_FIELDS = tuple(field.name for field in fields(Job))
 
 
 def job_of(row: Row) -> Job:
-    """The job in a row of `jobs`."""
-    fields = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
-    fields["trigger"], fields["state"] = Trigger(row["trigger"]), JobState(row["state"])
-    fields["force"] = bool(row["force"])
-    fields["phases"] = tuple(Phase(name=name, at=at) for name, at in json.loads(row["phases"]))
-    return Job(**fields)
+    """The job in a row of `jobs`, which may have columns that a newer gitopsd has made."""
+    values = {name: row[name] for name in _JOB_FIELDS}
+    values["trigger"], values["state"] = Trigger(row["trigger"]), JobState(row["state"])
+    values["force"] = bool(row["force"])
+    values["phases"] = tuple(Phase(name=name, at=at) for name, at in json.loads(row["phases"]))
+    images = json.loads(row["images"])
+    values["images"] = tuple(Image(name=name, tag=tag, digest=digest) for name, tag, digest in images)
+    return Job(**values)
+
+
+def images_text(images: Iterable[Image]) -> str:
+    """The column `images`: each once, in the order of their last push, and the last hundred of them."""
+    newest_first = dict.fromkeys(reversed([(image.name, image.tag, image.digest) for image in images]))
+    return json.dumps(list(newest_first)[:_MAX_IMAGES][::-1])
 
 
 def delivery_of(row: Row) -> Delivery:
@@ -28,4 +41,5 @@ def delivery_of(row: Row) -> Delivery:
         reason=row["miss"] or row["reason"],
         received_at=row["received_at"],
         jobs=() if row["job"] is None else (row["job"],),
+        number=row["id"],
     )

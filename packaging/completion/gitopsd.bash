@@ -51,7 +51,7 @@ _gitopsd() {
 _gitopsd_words() {
     case $command:$cur in
         :-*) echo --config --version --help ;;
-        :*) echo init add remove check sync status why history logs version serve run poll catchall ;;
+        :*) echo init add remove check sync status why history logs deliveries replay receivers version serve run poll catchall ;;
         init:-*) echo --host --rotate --finish --help ;;
         add:-*) echo --name --path --ref --strategy --help ;;
         remove:-*) echo --yes --help ;;
@@ -59,6 +59,9 @@ _gitopsd_words() {
         sync:-*) echo --all --force --no-wait --json --help ;;
         history:-*) echo --limit --json --help ;;
         logs:-*) echo --follow --help ;;
+        deliveries:-*) echo --limit --json --help ;;
+        replay:-*) echo --no-wait --json --help ;;
+        receivers:-*) echo --host --json --help ;;
         status:-* | why:-* | poll:-* | catchall:-*) echo --json --help ;;
         serve:-*) echo --listen --help ;;
         run:-* | version:-*) echo --help ;;

@@ -997,6 +997,115 @@ def test_the_fix_of_a_failed_deploy_is_deployed_without_it(checkout: Site, remot
     assert checkout.deploys == [first, fixed]
 
 
+# Without git
+
+
+EVENT = {
+    "GITOPSD_EVENT_TYPE": "image",
+    "GITOPSD_IMAGE": "ghcr.io/me/blog",
+    "GITOPSD_TAG": "v1",
+    "GITOPSD_DIGEST": f"sha256:{'5' * 64}",
+    "GITOPSD_IMAGES": f"me/other:v1 ghcr.io/me/blog:v1@sha256:{'5' * 64}",
+}
+
+
+@pytest.fixture
+def command(site: Site) -> Site:
+    """A site whose strategy is `none`, and where no git is to be found; its command writes a line."""
+    tools = site.directory / "tools"
+    tools.mkdir()
+    for name in ("env", "id", "sed", "sh"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    site.path.mkdir(parents=True)
+    site.environment |= {
+        "PATH": str(tools),
+        "GITOPSD_STRATEGY": "none",
+        "GITOPSD_URL": "",
+        "GITOPSD_REF": "",
+        "GITOPSD_DEPLOY": shlex.join(["sh", "-c", 'echo run >>"$1"', "deploy", str(site.directory / "deploys")]),
+    }
+    return site
+
+
+def test_a_command_without_git_is_run_each_time_and_told_of_in_two_phases(command: Site) -> None:
+    for count in (1, 2):
+        run = command.synced()
+        assert [key for key, _ in run.pairs] == ["phase", "changed", "phase"]
+        assert (run.phases, run["changed"]) == (["prepare", "deploy"], "yes")
+        assert (run.stdout, run.stderr) == ("deploy: sh\n", "")
+        assert command.deploys == ["run"] * count
+    assert list(command.path.iterdir()) == []
+
+
+def test_a_command_without_git_knows_where_it_is_and_of_no_revision(command: Site) -> None:
+    run = command.synced(GITOPSD_DEPLOY="sh -c 'pwd; env'", GITOPSD_FORCE="yes")
+    lines = run.stdout.splitlines()
+    assert lines[:2] == ["deploy: sh", str(command.path)]
+    for pair in ("REPO=blog", f"PATH={command.path}", "STRATEGY=none", "REF=", "OLD_REVISION=", "NEW_REVISION="):
+        assert f"GITOPSD_{pair}" in lines
+    for name in ("GITOPSD_OUTPUT=", "GITOPSD_LOCK_FD=", "GITOPSD_URL=", "GIT_SSH_COMMAND=", "GIT_TERMINAL_PROMPT="):
+        assert not [line for line in lines if line.startswith(name)]
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "none"])
+def test_a_deploy_is_told_what_asked_for_it(request: pytest.FixtureRequest, remote: Remote, strategy: str) -> None:
+    site: Site = request.getfixturevalue("command" if strategy == "none" else "site")
+    run = site.synced(GITOPSD_DEPLOY="env", **EVENT)
+    for name, value in EVENT.items():
+        assert f"{name}={value}" in run.stdout.splitlines()
+
+
+@pytest.mark.parametrize("status", [1, 75, 77, 78])
+def test_a_command_without_git_that_fails_is_a_failed_deploy(command: Site, status: int) -> None:
+    run = command.sync(GITOPSD_DEPLOY=f"sh -c 'exit {status}'")
+    assert (run.code, run["reason"], run.phases) == (1, f"deploy: sh exited with {status}", ["prepare", "deploy"])
+
+
+@pytest.mark.parametrize("there", ["nothing", "file"])
+def test_a_command_without_a_directory_to_run_in_is_refused(command: Site, there: str) -> None:
+    command.path.rmdir()
+    if there == "file":
+        command.path.write_text("mine")
+    run = command.refused(f"{command.path} is not a directory; make it, or correct the path of blog")
+    assert run.phases == ["prepare"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"GITOPSD_DEPLOY": ""}, "GITOPSD_DEPLOY is empty"),
+        ({"GITOPSD_DEPLOY": None}, "GITOPSD_DEPLOY is empty"),
+        ({"GITOPSD_DEPLOY": "sh 'open"}, "GITOPSD_DEPLOY is not a list"),
+        ({"GITOPSD_PATH": "srv/blog"}, "absolute"),
+        ({"GITOPSD_PATH": None}, "absolute"),
+        ({"GITOPSD_LOCK_FD": "x"}, "GITOPSD_LOCK_FD"),
+        ({"GITOPSD_STRATEGY": "None"}, "use in-place or none"),
+        ({"GITOPSD_STRATEGY": "in-place"}, "git is not installed"),
+    ],
+)
+def test_a_wrong_configuration_without_git_is_named(command: Site, more: dict[str, str | None], said: str) -> None:
+    run = command.refused(said, code=MISCONFIGURED, **more)
+    assert run.phases == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("./there.sh", "run in {path}: chmod +x ./there.sh"), ("./missing.sh", "is not there (in {path}); put it there")],
+)
+def test_a_command_without_git_that_cannot_be_run_says_what_to_do(command: Site, name: str, said: str) -> None:
+    command.write("there.sh", "true\n")
+    run = command.sync(GITOPSD_DEPLOY=name)
+    assert run.code == 1
+    assert run["reason"].endswith(said.format(path=command.path))
+
+
+def test_a_command_without_git_is_not_run_when_the_output_cannot_be_written(command: Site) -> None:
+    assert command.sync(GITOPSD_OUTPUT="/dev/full").code == TRY_AGAIN
+    assert command.deploys == []
+
+
 # Surroundings
 
 

@@ -164,7 +164,7 @@ def test_the_catch_all_tries_again_what_was_refused(site: Site) -> None:
 
 def test_without_a_repo_both_say_so_and_are_content(site: Site) -> None:
     assert site.run("poll").stdout == "remotes asked: 0; moved: none\n"
-    assert site.run("catchall").stdout == "queued: nothing, no repo is configured\n"
+    assert site.run("catchall").stdout == "queued: nothing, no repo with a remote is configured\n"
     assert site.json("catchall") == {"jobs": []}
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as some
 
 from gitopsd.config import schema
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, Request
+from gitopsd.model import Event, Image, RefUpdate, Request
 from gitopsd.providers import PROVIDERS, Provider
 from tests.endpoint import Endpoint, repo_of
 from tests.senders import FORM, JSON, Sender
 
-REVISION, ZEROS = "1" * 40, "0" * 40
+REVISION, ZEROS, DIGEST = "1" * 40, "0" * 40, f"sha256:{'1' * 64}"
 REPOSITORY: dict[str, Any] = {
     "id": 1,
     "name": "blog",
@@ -115,6 +115,68 @@ PUSHES: dict[str, dict[str, Any]] = {
     },
     "one as a person writes it": {"repository": "me/blog", "ref": "refs/heads/main", "after": REVISION},
     "the same, wrapped": {"type": "push", "data": {"repository": "me/blog", "ref": "main", "after": REVISION}},
+    "an image as a person writes it": {"image": "ghcr.io/me/blog", "tag": "v1", "digest": DIGEST},
+    "something else that a person names": {"event": "purge", "repository": "me/blog"},
+    "an image, as GitHub tells it": {
+        "action": "published",
+        "package": {
+            "name": "blog",
+            "package_type": "CONTAINER",
+            "owner": {"login": "me"},
+            "package_version": {"container_metadata": {"tag": {"name": "latest", "digest": DIGEST}}},
+        },
+        "repository": REPOSITORY,
+    },
+    "an image in a registry": {
+        "events": [
+            {
+                "id": "one",
+                "action": "push",
+                "target": {
+                    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                    "digest": DIGEST,
+                    "repository": "me/blog",
+                    "tag": "latest",
+                },
+                "request": {"host": "localhost:5000"},
+            },
+            {"id": "two", "action": "pull", "target": {"repository": "me/blog"}},
+        ]
+    },
+    "one in Harbor": {
+        "type": "PUSH_ARTIFACT",
+        "event_data": {
+            "resources": [{"digest": DIGEST, "tag": "latest", "resource_url": "example.org/me/blog:latest"}],
+            "repository": {"repo_full_name": "me/blog"},
+        },
+    },
+    "one in Harbor, as CloudEvents": {
+        "specversion": "1.0",
+        "id": "one",
+        "type": "harbor.artifact.pushed",
+        "data": {"resources": [{"tag": "latest"}], "repository": {"repo_full_name": "me/blog"}},
+    },
+    "one in Docker Hub": {"push_data": {"tag": "latest"}, "repository": {"repo_name": "me/blog"}},
+    "one in Quay": {"docker_url": "quay.io/me/blog", "updated_tags": ["latest"], "pruned_image_count": 0},
+    "one in Azure's registry": {
+        "id": "one",
+        "action": "push",
+        "target": {"digest": DIGEST, "repository": "blog", "tag": "latest"},
+        "request": {"host": "me.azurecr.io"},
+    },
+    "one in Nexus": {
+        "action": "CREATED",
+        "component": {"format": "docker", "name": "me/blog", "version": "latest"},
+    },
+    "a deployment by Cloudflare": {
+        "text": "deployed",
+        "data": {},
+        "ts": 1,
+        "alert_type": "pages_event_alert",
+        "alert_correlation_id": "one",
+        "alert_event": "ALERT_STATE_EVENT_START",
+    },
+    "one that a worker passes on": {"type": "pages_deploy", "action": "deploy", "metadata": {}, "raw": {}},
 }
 EVENTS = {
     "X-GITHUB-EVENT": "push",
@@ -125,9 +187,15 @@ EVENTS = {
     "X-GOGS-EVENT": "push",
     "X-SOFTSERVE-EVENT": "push",
     "X-WEBHOOK-EVENT": "repo:post-update",
+    "X-NEXUS-WEBHOOK-ID": "rm:repository:component",
 }
+# Of those that share a header with another.
+EVENTS_OF = {"bitbucket-server": {"X-EVENT-KEY": "repo:refs_changed"}, "ghcr": {"X-GITHUB-EVENT": "package"}}
 OTHER_EVENTS = (
     "repo:refs_changed",
+    "package",
+    "registry_package",
+    "rm:repository:asset",
     "Tag Push Hook",
     "System Hook",
     "ping",
@@ -138,7 +206,15 @@ OTHER_EVENTS = (
     "a b",
     "\x9b0m",
 )
-IDS = ("X-GITHUB-DELIVERY", "X-REQUEST-UUID", "X-REQUEST-ID", "IDEMPOTENCY-KEY", "X-GITEA-DELIVERY", "X-DELIVERY-ID")
+IDS = (
+    "X-GITHUB-DELIVERY",
+    "X-REQUEST-UUID",
+    "X-REQUEST-ID",
+    "IDEMPOTENCY-KEY",
+    "X-GITEA-DELIVERY",
+    "X-DELIVERY-ID",
+    "X-NEXUS-WEBHOOK-DELIVERY",
+)
 
 ODD_VALUES: tuple[Any, ...] = (
     None,
@@ -171,6 +247,9 @@ ODD_VALUES: tuple[Any, ...] = (
     [[]],
     [None],
     ["refs/heads/main"],
+    {"latest": 1},
+    "me/blog:latest",
+    DIGEST,
     [{}],
     [{}, {}, None],
     {},
@@ -241,25 +320,54 @@ def parsed(provider: Provider, headers: Mapping[str, str], payload: Mapping[str,
         return error
 
 
+def events_for(provider: Provider) -> dict[str, str]:
+    """The headers of all senders, each with an event that is a push."""
+    return EVENTS | EVENTS_OF.get(provider.name, {})
+
+
 def texts_of(event: Event) -> Iterator[str]:
     yield event.kind
     yield event.reason
     for update in event.updates:
         yield update.ref
+    for image in event.images:
+        yield from (image.name, image.tag, image.digest)
     if event.remote:
-        yield event.remote.full_name
+        yield from (event.remote.full_name, event.remote.alias, event.remote.id)
         yield from event.remote.urls
 
 
 def assert_usable(found: Event | PayloadError) -> None:
-    """Nothing in it that a log, a terminal or the store could not take."""
+    """Nothing in it that a log, a terminal, the store or a command could not take."""
     for text in texts_of(found) if isinstance(found, Event) else [str(found)]:
         text.encode()
         assert not re.search(r"[\x00-\x1f\x7f-\x9f]", text)
-    for update in found.updates if isinstance(found, Event) else ():
-        assert update.ref.startswith("refs/")
-        assert update.revision in (None, "") or re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", update.revision or "")
-        assert (update.revision or "1").strip("0")
+    if isinstance(found, Event):
+        assert found.kind
+        for update in found.updates:
+            assert_update(update)
+        for image in found.images:
+            assert_image(image)
+        assert len(set(found.images)) == len(found.images)
+        assert found.remote is None or re.fullmatch("[!-~]{0,100}", found.remote.id)
+
+
+def assert_update(update: RefUpdate) -> None:
+    assert update.ref.startswith("refs/")
+    for revision in (update.revision or "", update.before):
+        assert not revision or re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", revision)
+        assert (revision or "1").strip("0")
+    # Their names may be anything that a file can be called; they are compared, and shown nowhere.
+    assert update.files is None or (update.files and all(isinstance(name, str) for name in update.files))
+    assert len(set(update.files or ())) == len(update.files or ())
+
+
+def assert_image(image: Image) -> None:
+    """Its parts are words of a command, and none can be taken for an option."""
+    assert re.fullmatch(r"[a-z0-9\[][a-z0-9._:/\[\]-]*[a-z0-9]", image.name) or len(image.name) == 1
+    assert not {"", ".", ".."} & set(image.name.split("/"))
+    assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?", image.tag)
+    assert re.fullmatch(r"([a-z0-9][a-z0-9+._-]*:[0-9a-f]{32,128})?", image.digest)
 
 
 # What a provider is
@@ -289,12 +397,10 @@ def test_the_names_are_those_of_the_schema() -> None:
 
 @every_provider
 def test_one_of_the_pushes_here_is_one_for_it(provider: Provider) -> None:
-    found = [
-        parsed(provider, EVENTS | {"X-EVENT-KEY": key}, push)
-        for push in PUSHES.values()
-        for key in ("repo:push", "repo:refs_changed")
-    ]
-    assert any(isinstance(each, Event) and each.updates for each in found), "PUSHES lacks one of this provider"
+    found = [parsed(provider, events_for(provider), push) for push in PUSHES.values()]
+    events = [each for each in found if isinstance(each, Event) and not each.reason]
+    wanted = [each for each in events if each.updates or each.images or each.kind in provider.events]
+    assert wanted, "PUSHES lacks one of this provider"
 
 
 # What it makes of what comes
@@ -324,6 +430,7 @@ def test_whether_it_is_a_trial_can_be_said_of_anything(
 @every_provider
 @pytest.mark.parametrize("push", PUSHES.values(), ids=PUSHES)
 def test_a_push_with_anything_in_any_place_is_an_event_or_an_error(provider: Provider, push: dict[str, Any]) -> None:
+    headers = events_for(provider)
     for path in [path for path in paths_of(push) if path]:
         payload = copy.deepcopy(push)
         inner: Any = payload
@@ -331,10 +438,29 @@ def test_a_push_with_anything_in_any_place_is_an_event_or_an_error(provider: Pro
             inner = inner[step]
         for value in ODD_VALUES:
             inner[path[-1]] = copy.deepcopy(value)
-            assert_usable(parsed(provider, EVENTS, payload))
-            assert isinstance(provider.delivery_id(EVENTS, payload), str)
+            assert_usable(parsed(provider, headers, payload))
+            assert isinstance(provider.delivery_id(headers, payload), str)
         del inner[path[-1]]
-        assert_usable(parsed(provider, EVENTS, payload))
+        assert_usable(parsed(provider, headers, payload))
+
+
+@every_provider
+@settings(max_examples=50, deadline=None)
+@given(payload=pushes() | OBJECTS, headers=WILD_HEADERS | some.just({}))
+def test_no_header_counts_but_the_one_that_names_the_event(
+    provider: Provider, payload: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """It is all that is kept of them, to look at a delivery again."""
+    alone = {provider.event_header: headers.get(provider.event_header, "")}
+    found, again = parsed(provider, headers, payload), parsed(provider, alone, payload)
+    assert again == found if isinstance(found, Event) else str(again) == str(found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(payload=pushes() | OBJECTS | TREES.map(lambda tree: {"events": tree}), headers=WILD_HEADERS)
+def test_no_envelope_of_a_registry_is_refused(payload: dict[str, Any], headers: dict[str, str]) -> None:
+    """What is refused is sent again, for ever, before anything else is."""
+    assert isinstance(parsed(PROVIDERS["registry"], headers, payload), Event)
 
 
 # What the application answers

@@ -113,7 +113,7 @@ def test_what_is_shown_for_tunnels_exposes_the_hook_path_and_nothing_else(host: 
         assert not re.search(pattern[1], other)
     assert "--set-path=/api/webhook/gitops http://127.0.0.1:8085/api/webhook/gitops" in said
     assert "http_status:404" in said
-    assert "payload URL is then https://HOST.TAILNET.ts.net/api/webhook/gitops\n" in said
+    assert "URL is then https://HOST.TAILNET.ts.net/api/webhook/gitops\n" in said
 
 
 @of_one_release

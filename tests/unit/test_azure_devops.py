@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ REPOSITORY = {
     "defaultBranch": "refs/heads/main",
     "remoteUrl": "https://me@dev.azure.com/me/web/_git/blog",
 }
-REMOTE = RemoteName(full_name="web/blog", alias="web/_git/blog", urls=("https://me@dev.azure.com/me/web/_git/blog",))
+REMOTE = RemoteName(
+    full_name="web/blog",
+    alias="web/_git/blog",
+    urls=("https://me@dev.azure.com/me/web/_git/blog",),
+    id="278d5cd2-584d-4b63-824a-2ba458937249",
+)
 BLOG = repo_of("git@ssh.dev.azure.com:v3/me/web/blog")
 
 
@@ -149,6 +155,15 @@ def test_what_a_push_moved(told: dict[str, Any], updates: tuple[RefUpdate, ...],
 def test_a_repository_is_known_by_url_or_by_project_and_name(changes: dict[str, Any], url: str, is_ours: bool) -> None:
     event = event_of(PUSH | resource(repository=REPOSITORY | changes))
     assert (reason_for(event, repo_of(url)) == "") is is_ours
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [(REPOSITORY["id"], REMOTE.id), (None, ""), ("", ""), ({}, ""), (True, ""), ("two words", ""), ("\x1b", "")],
+)
+def test_a_repository_has_the_id_that_azure_gave_it(given: object, known: str) -> None:
+    event = event_of(PUSH | resource(repository=REPOSITORY | {"id": given}))
+    assert event.remote == replace(REMOTE, id=known)
 
 
 @pytest.mark.parametrize("told", [resource(), {"resource": None}, {"resource": {"pushId": 14}}, {}])

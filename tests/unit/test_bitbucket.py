@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ CLOUD_REPOSITORY = {
     "is_private": True,
 }
 CLOUD = {"actor": BY, "repository": CLOUD_REPOSITORY}
-CLOUD_REMOTE = RemoteName(full_name="me/blog", urls=("https://bitbucket.org/me/blog",))
+CLOUD_REMOTE = RemoteName(
+    full_name="me/blog", urls=("https://bitbucket.org/me/blog",), id="{7b2f6c4a-7b4e-4f55-9f4e-3f7f0a2c8d11}"
+)
 CLOUD_BLOG = repo_of("git@bitbucket.org:me/blog.git")
 MOVED = change(state(), state(revision=BEFORE))
 CLOUD_BODY = json.dumps(cloud_push(MOVED)).encode()
@@ -135,6 +138,15 @@ def test_what_a_push_to_cloud_moved(changes: list[dict[str, Any]], updates: tupl
 
 def test_a_null_list_of_changes_is_an_empty_one() -> None:
     assert cloud_event(CLOUD | {"push": {"changes": None}}).reason == bitbucket.NAMES_NOTHING
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [(CLOUD_REPOSITORY["uuid"], CLOUD_REMOTE.id), (None, ""), ("", ""), ([], ""), (True, ""), ("{ }", ""), ("{é}", "")],
+)
+def test_a_repository_of_cloud_has_the_id_that_bitbucket_gave_it(given: object, known: str) -> None:
+    event = cloud_event(cloud_push(MOVED) | {"repository": CLOUD_REPOSITORY | {"uuid": given}})
+    assert event.remote == replace(CLOUD_REMOTE, id=known)
 
 
 @pytest.mark.parametrize("links", [None, {}, {"html": None}, {"html": {}}, {"html": {"href": None}}])
@@ -234,6 +246,7 @@ SERVER = {
 SERVER_REMOTE = RemoteName(
     full_name="WEB/blog",
     urls=("ssh://git@git.example.org:7999/web/blog.git", "https://git.example.org/scm/web/blog.git"),
+    id="84",
 )
 SERVER_BLOG = repo_of("ssh://git@git.example.org:7999/web/blog.git")
 SERVER_BODY = json.dumps(server_push(moved())).encode()
@@ -329,6 +342,12 @@ def test_a_mirror_that_moved_too_many_refs_to_name_says_so() -> None:
 def test_a_repository_of_data_center_is_known_by_key_and_slug_or_by_url(repository: dict[str, Any], url: str) -> None:
     event = server_event(server_push(moved()) | {"repository": SERVER_REPOSITORY | repository})
     assert reason_for(event, repo_of(url)) == ""
+
+
+@pytest.mark.parametrize(("given", "known"), [(84, "84"), ("84", "84"), (None, ""), ({}, ""), (False, ""), (8.4, "")])
+def test_a_repository_of_data_center_has_the_id_that_its_server_gave_it(given: object, known: str) -> None:
+    event = server_event(server_push(moved()) | {"repository": SERVER_REPOSITORY | {"id": given}})
+    assert event.remote == replace(SERVER_REMOTE, id=known)
 
 
 @pytest.mark.parametrize(

@@ -296,8 +296,10 @@ def test_a_directory_is_offered_for_the_checkout(complete: Complete) -> None:
     assert {each.rstrip("/") for each in complete("add", "--path", "some")} == {"some-directory"}
 
 
-def test_the_strategies_are_those_of_the_configuration(complete: Complete) -> None:
-    assert complete("add", "--strategy", "") == set(schema()["$defs"]["repo"]["properties"]["strategy"]["enum"])
+def test_the_strategies_are_those_of_the_configuration_that_have_a_remote(complete: Complete) -> None:
+    known = set(schema()["$defs"]["repo"]["properties"]["strategy"]["enum"])
+
+    assert complete("add", "--strategy", "") == known - {"none"}
 
 
 def values_of_options() -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Receiver, Repo, Retry
+from gitopsd.model import Config, Keep, Proxy, Receiver, Repo, Retry
 from gitopsd.providers import PROVIDERS
 from tests.conftest import ForNobody
 
@@ -79,11 +79,25 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
         max_body: 1M
         stop_timeout: 1500ms
         idle_exit: 90m
+        proxy: {{trusted: [127.0.0.1, "2001:db8::/32", unix], header: X-Forwarded-For}}
         roots: [{tmp_path}, {tmp_path}]
         receivers:
           hub: {{provider: github, secrets: [new-secret, old-secret]}}
+          ruled:
+            provider: registry
+            secrets: [ruled]
+            header: X-Token
+            repos: [blog, purge]
+            events: [push, "re*"]
+            refs: [refs/heads/*]
+            paths: [site/**, "*.md"]
+            images: [me/*]
+            tags: [v*, latest]
+            allow_from: [192.0.2.7/24, "2001:db8::1", unix]
+            suspended: the forge is being moved
+            max_body: 1M
         retry: {{tries: 2, delay: 1m, max_delay: 2h}}
-        keep: {{deliveries: 100, jobs: 10, logs: 1, log_size: 64K}}
+        keep: {{deliveries: 100, bodies: 0, jobs: 10, logs: 1, log_size: 64K}}
         repos:
           blog:
             url: git@github.com:me/blog.git
@@ -92,6 +106,11 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
             strategy: in-place
             deploy: [./deploy.sh, --fast, "2"]
             timeout: 1d
+            images: [me/blog, "ghcr.io/me/blog-*"]
+          purge:
+            path: /srv
+            strategy: none
+            deploy: [purge]
     """
     config = load_text(path, text)
 
@@ -104,7 +123,25 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
         max_body=1024 * 1024,
         stop_timeout_sec=1.5,
         idle_exit_sec=5400.0,
-        receivers={"hub": Receiver(name="hub", provider="github", secrets=("new-secret", "old-secret"))},
+        proxy=Proxy(trusted=("127.0.0.1", "2001:db8::/32", "unix"), header="X-Forwarded-For"),
+        receivers={
+            "hub": Receiver(name="hub", provider="github", secrets=("new-secret", "old-secret")),
+            "ruled": Receiver(
+                name="ruled",
+                provider="registry",
+                secrets=("ruled",),
+                header="X-Token",
+                repos=("blog", "purge"),
+                events=("push", "re*"),
+                refs=("refs/heads/*",),
+                paths=("site/**", "*.md"),
+                images=("me/*",),
+                tags=("v*", "latest"),
+                allow_from=("192.0.2.7/24", "2001:db8::1", "unix"),
+                suspended="the forge is being moved",
+                max_body=1024 * 1024,
+            ),
+        },
         roots=(tmp_path,),
         repos={
             "blog": Repo(
@@ -114,10 +151,12 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
                 path=Path("/srv/blog"),
                 deploy=("./deploy.sh", "--fast", "2"),
                 timeout_sec=86400.0,
-            )
+                images=("me/blog", "ghcr.io/me/blog-*"),
+            ),
+            "purge": Repo(name="purge", url="", ref="", path=Path("/srv"), strategy="none", deploy=("purge",)),
         },
         retry=Retry(tries=2, delay_sec=60.0, max_delay_sec=7200.0),
-        keep=Keep(deliveries=100, jobs=10, logs=1, log_bytes=64 * 1024),
+        keep=Keep(deliveries=100, bodies=0, jobs=10, logs=1, log_bytes=64 * 1024),
     )
     assert load_text(path, dump(config)) == config
 
@@ -236,6 +275,167 @@ def test_the_state_directory_comes_from_systemd_unless_it_is_configured(
     assert load_data(path, {"state_dir": "/mine"}).state_dir == Path("/mine")
 
 
+# Receivers and their rules
+
+
+def receiver(**rules: Any) -> dict[str, Any]:
+    return {"receivers": {"hub": {"provider": "github", "secrets": ["hub"], **rules}}}
+
+
+def test_a_receiver_has_no_rule_that_it_is_not_given(path: Path) -> None:
+    found = load_data(path, receiver()).receivers["hub"]
+
+    assert found == Receiver(name="hub", provider="github", secrets=("hub",))
+    assert (found.repos, found.suspended, found.max_body) == (None, None, None)
+    assert (found.events, found.refs, found.paths, found.images, found.tags, found.allow_from) == ((),) * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "suspended"),
+    [
+        ("true", ""),
+        ("yes", ""),
+        ("false", None),
+        ("no", None),
+        ("until Monday", "until Monday"),
+        ('"true"', "true"),
+        ('"false"', "false"),
+        ('"' + "x" * 200 + '"', "x" * 200),
+    ],
+)
+def test_a_receiver_is_suspended_or_not_and_may_say_why(path: Path, text: str, suspended: str | None) -> None:
+    config = load_text(path, f"receivers: {{hub: {{provider: github, secrets: [hub], suspended: {text}}}}}\n")
+
+    assert config.receivers["hub"].suspended == suspended
+    assert load_text(path, dump(config)) == config
+
+
+@pytest.mark.parametrize("value", ["", "x" * 201, "a\nb", "until Monday\n", 1, 0, None, [], {"since": "Monday"}])
+def test_what_is_no_reason_to_suspend_a_receiver_is_told_what_one_is(path: Path, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump(receiver(suspended=value)))
+
+    assert problem.startswith("gitopsd.yaml:")
+    assert "receivers.hub.suspended: " in problem
+    assert "wanted: true or a text that says why" in problem
+
+
+@pytest.mark.parametrize("key", ["events", "refs", "paths", "images", "tags"])
+@pytest.mark.parametrize("value", [[], "main", [""], ["a\nb"], ["main\n"], [5], [None], ["x" * 256], {"a": "b"}, None])
+def test_what_is_no_list_of_patterns_is_a_problem(path: Path, key: str, value: Any) -> None:
+    (problem,) = problems(path, yaml.safe_dump(receiver(**{key: value})))
+
+    assert f"receivers.hub.{key}" in problem
+    assert "wanted: list of patterns" in problem or "wanted: a pattern, in quotes" in problem
+    if key == "images":
+        (problem,) = problems(path, yaml.safe_dump({"repos": {"blog": BLOG | {key: value}}}))
+        assert f"repos.blog.{key}" in problem
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/33", "10.0.0", "10.0.0.256", "2001:db8::/129", "localhost", "Unix", "1"])
+def test_a_network_that_is_none_is_named_with_its_line(path: Path, network: str) -> None:
+    text = f"""\
+receivers:
+  hub:
+    provider: github
+    secrets: [hub]
+    allow_from:
+      - 192.0.2.7/24
+      - {network!r}
+proxy:
+  header: X-Forwarded-For
+  trusted: [unix, {network!r}, "::1"]
+"""
+    what = "is no network; write an address, or one such as 192.168.0.0/16"
+
+    assert problems(path, text) == [
+        f"gitopsd.yaml:7: receivers.hub.allow_from.1: {what}",
+        f"gitopsd.yaml:10: proxy.trusted.1: {what}",
+    ]
+
+
+@pytest.mark.parametrize("value", [[], "10.0.0.0/8", [""], ["10.0.0.0/8\n"], ["fe80::1%eth0"], [10], [None], None])
+def test_what_is_no_list_of_networks_is_a_problem(path: Path, value: Any) -> None:
+    for data in (receiver(allow_from=value), {"proxy": {"trusted": value, "header": "X-Real-IP"}}):
+        found = problems(path, yaml.safe_dump(data))
+        assert [each for each in found if " is not right; wanted: " in each]
+        assert all("allow_from" in each or "proxy.trusted" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", ["proxy: 'trusted' is missing: list of the networks ", "proxy: 'header' is missing: the header that "]),
+        ("{trusted: [unix]}", ["proxy: 'header' is missing: the header that "]),
+        ("{header: X-Real-IP}", ["proxy: 'trusted' is missing: list of the networks "]),
+        ("{trusted: [unix], header: X, headers: Y}", ["proxy.headers: unknown key; did you mean 'header'?"]),
+        ("{trusted: [unix], header: 'X Y'}", ["proxy.header: this text is not right; wanted: the header that "]),
+        ("{trusted: [unix], header: 'X-Y\n'}", ["proxy.header: this text is not right; wanted: the header that "]),
+        ("[unix]", ["proxy: a list is not right; wanted: the proxies in front of the socket "]),
+    ],
+)
+def test_a_proxy_is_named_by_its_networks_and_its_header(path: Path, text: str, expected: list[str]) -> None:
+    found = problems(path, f"proxy: {text}\n")
+
+    assert [
+        problem
+        for problem, start in zip(found, expected, strict=True)
+        if not problem.startswith(f"gitopsd.yaml:1: {start}")
+    ] == []
+
+
+# A command alone
+
+
+def test_a_repo_without_git_is_a_path_and_a_command(path: Path) -> None:
+    config = load_text(path, "repos: {purge: {strategy: none, path: /srv, deploy: [./purge.sh], images: [me/*]}}\n")
+
+    assert config.repos["purge"] == Repo(
+        name="purge", url="", ref="", path=Path("/srv"), strategy="none", deploy=("./purge.sh",), images=("me/*",)
+    )
+    assert load_text(path, dump(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings_of_it", "expected"),
+    [
+        ("path: /srv", ["repos.purge: 'deploy' is missing: the command that is run "]),
+        ("deploy: [./purge.sh]", ["repos.purge: 'path' is missing: absolute path "]),
+        ("path: /srv, deploy: [x], url: x", ["repos.purge.url: this text is not right; wanted: left out, as the "]),
+        ("path: /srv, deploy: [x], ref: main", ["repos.purge.ref: this text is not right; wanted: left out, as the "]),
+        (
+            "path: /srv, url: x, ref: main",
+            ["repos.purge.ref: this text ", "repos.purge.url: this text ", "repos.purge: 'deploy' is missing: "],
+        ),
+    ],
+)
+def test_a_repo_without_git_needs_its_command_and_takes_nothing_of_git(
+    path: Path, settings_of_it: str, expected: list[str]
+) -> None:
+    found = sorted(problems(path, f"repos: {{purge: {{strategy: none, {settings_of_it}}}}}\n"))
+
+    assert [
+        problem
+        for problem, start in zip(found, expected, strict=True)
+        if not problem.startswith(f"gitopsd.yaml:1: {start}")
+    ] == []
+    assert all("the strategy 'none' has no git" in problem for problem in found if "left out" in problem)
+
+
+def test_a_repo_with_git_needs_its_url_whatever_else_it_has(path: Path) -> None:
+    for strategy in ("", "strategy: in-place, "):
+        (problem,) = problems(path, f"repos: {{blog: {{{strategy}path: /srv, deploy: [x]}}}}\n")
+        assert problem.startswith("gitopsd.yaml:1: repos.blog: 'url' is missing: where to fetch from, ")
+
+
+def test_commands_alone_may_run_in_one_place_and_in_that_of_a_checkout(path: Path, conf_d: Path) -> None:
+    command = {"strategy": "none", "path": "/srv/blog", "deploy": ["x"]}
+    (conf_d / "commands.yaml").write_text(yaml.safe_dump({"repos": {"one": command, "two": command}}))
+
+    assert list(load_data(path, {"repos": {"blog": BLOG}}).repos) == ["blog", "one", "two"]
+    (found,) = problems(path, yaml.safe_dump({"repos": {"blog": BLOG, "three": command, "shop": BLOG}}))
+    assert "repos.shop.path: /srv/blog is the path of repo 'blog' too" in found
+
+
 # Several files
 
 
@@ -351,12 +551,12 @@ retry:
         "gitopsd.yaml:8: repos.blog.url: holds credentials before the @; ",
         "gitopsd.yaml:11: repos.blog.timeout: stands here twice; remove one",
         "gitopsd.yaml:14: repos.shop.path: /srv/./blog/ is the path of repo 'blog' too",
-        "gitopsd.yaml:15: repos.docs: 'path' is missing: absolute path of the checkout; ",
+        "gitopsd.yaml:15: repos.docs: 'path' is missing: absolute path of the checkout",
         "gitopsd.yaml:17: repos.docs.deploy: this text is not right; wanted: the command that is run ",
         "gitopsd.yaml:18: repos.7: 'url' is missing: where to fetch from, ",
-        "gitopsd.yaml:19: repos.7.path: a list is not right; wanted: absolute path of the checkout; ",
+        "gitopsd.yaml:19: repos.7.path: a list is not right; wanted: absolute path of the checkout",
         "gitopsd.yaml:20: repos.Wiki: this text is not right; wanted: a name of lower-case letters, ",
-        "gitopsd.yaml:21: repos.none: true, false or nothing is not right; wanted: a mapping with at least 'url' and ",
+        "gitopsd.yaml:21: repos.none: true, false or nothing is not right; wanted: a mapping with 'path', and 'url' ",
         "gitopsd.yaml:23: receivers.hub: 'secrets' is missing: list of the names of the secrets ",
         "gitopsd.yaml:24: receivers.hub.provider: this text is not right; wanted: who sends to this ",
         "gitopsd.yaml:25: receivers.hub.secret: unknown key; did you mean 'secrets'?",
@@ -580,6 +780,7 @@ def schema_keys(
 
 KEYS = dict(schema_keys(schema()))
 SURROUNDINGS = {
+    "proxy": {"trusted": ["unix"], "header": "X-Real-IP"},
     "repos": {"name": {"url": "x", "path": "/srv/name"}},
     "receivers": {"name": {"provider": "github", "secrets": ["name"]}},
 }
@@ -591,7 +792,7 @@ def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
     part = data
     for step in key[:-1]:
         part = part[step.replace("NAME", "name")]
-    if key[-1] == "header":
+    if key == ("receivers", "NAME", "header"):
         part["provider"] = "generic-hmac"  # the others do not let a sender choose
     part[key[-1]] = value
     return data
@@ -632,6 +833,7 @@ def test_every_setting_of_the_program_has_a_key() -> None:
 
     ours = settings_of(Config) | settings_of(Retry, ("retry",)) | settings_of(Keep, ("keep",))
     ours |= settings_of(Repo, ("repos", "NAME")) | settings_of(Receiver, ("receivers", "NAME"))
+    ours |= settings_of(Proxy, ("proxy",))
 
     not_configured = {("source",), ("repos", "NAME", "name"), ("receivers", "NAME", "name")}
     assert ours - not_configured - {("repos", "NAME", "opted_in_by_file")} == set(KEYS)

@@ -12,7 +12,7 @@ import pytest
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.providers import PROVIDERS
-from gitopsd.routing import is_remote_of
+from gitopsd.remotes import is_remote_of
 from tests.endpoint import KEY, NOW, Endpoint, hex_of, reason_for, repo_of
 from tests.senders import Sender
 

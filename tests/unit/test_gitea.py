@@ -1,6 +1,7 @@
 """What Gitea, Forgejo and Gogs send, what they never send, and how they prove themselves."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -54,6 +55,7 @@ DELETE = {
 REMOTE = RemoteName(
     full_name="me/blog",
     urls=("https://git.example/me/blog.git", "git@git.example:me/blog.git", "https://git.example/me/blog"),
+    id="140",
 )
 BLOG = repo_of("git@git.example:me/blog.git")
 MAIN = RefUpdate(ref="refs/heads/main", revision=AFTER)
@@ -136,6 +138,16 @@ def test_what_a_push_moved(provider: str, name: str, payload: dict[str, Any], up
     event = event_of(provider, payload, name)
     assert event == Event(kind=name, remote=REMOTE, updates=(update,))
     assert reason_for(event, BLOG) == reason
+
+
+@each_brand
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [(140, "140"), (0, "0"), ("140", "140"), (None, ""), ([], ""), (1.0, ""), ("1 4", ""), (True, "")],
+)
+def test_a_repository_has_the_id_that_its_server_gave_it(provider: str, given: object, known: str) -> None:
+    event = event_of(provider, PUSH | {"repository": REPOSITORY | {"id": given}})
+    assert event.remote == replace(REMOTE, id=known)
 
 
 @each_brand

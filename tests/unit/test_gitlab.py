@@ -74,6 +74,7 @@ REMOTE = RemoteName(
         "git@gitlab.example:me/sites/blog.git",
         "https://gitlab.example/me/sites/blog",
     ),
+    id="15",
 )
 BLOG = repo_of("git@gitlab.example:me/sites/blog.git")
 BODY = json.dumps(PUSH, separators=(",", ":")).encode()
@@ -209,10 +210,48 @@ def test_another_event_moves_nothing(hook: str, payload: dict[str, Any], kind: s
     assert reason_for(event, BLOG) == f"event '{kind}' is not a push"
 
 
+# What GitLab has for a test where there are no commits: a project of no server, under a number that may be another's.
+SAMPLE = {
+    "id": 15,
+    "name": "gitlab",
+    "web_url": "http://test.example.com/gitlab/gitlab",
+    "git_ssh_url": "git@test.example.com:gitlab/gitlab.git",
+    "git_http_url": "http://test.example.com/gitlab/gitlab.git",
+    "path_with_namespace": "gitlab/gitlab",
+    "default_branch": "master",
+}
+
+
 def test_a_test_of_an_empty_project_is_a_push_of_a_repo_that_nobody_has() -> None:
-    sample = {"path_with_namespace": "mike/diaspora", "git_http_url": "http://test.example.com/mike/diaspora.git"}
-    event = event_of(PUSH | {"ref": "refs/heads/master", "project": sample | {"git_ssh_url": None}})
-    assert reason_for(event, BLOG) == "no repo is configured for mike/diaspora"
+    event = event_of(PUSH | {"ref": "refs/heads/master", "project": SAMPLE})
+    assert event.remote == RemoteName(
+        full_name="gitlab/gitlab",
+        urls=(
+            "http://test.example.com/gitlab/gitlab.git",
+            "git@test.example.com:gitlab/gitlab.git",
+            "http://test.example.com/gitlab/gitlab",
+        ),
+    )
+    assert reason_for(event, BLOG) == "no repo is configured for gitlab/gitlab"
+
+
+@pytest.mark.parametrize(
+    ("project", "known"),
+    [
+        ({"id": 15}, "15"),
+        ({"id": "15"}, "15"),
+        ({"id": None}, ""),
+        ({"id": {}}, ""),
+        ({"id": -1.5}, ""),
+        ({"id": False}, ""),
+        ({"git_http_url": "https://test.example.com/me/sites/blog.git"}, ""),
+        ({"web_url": "https://test.example.com/me/sites/blog"}, ""),
+    ],
+)
+def test_a_project_has_the_id_that_its_server_gave_it(project: dict[str, Any], known: str) -> None:
+    remote = event_of(PUSH | {"project": PROJECT | project}).remote
+    assert remote is not None
+    assert remote.id == known
 
 
 @pytest.mark.parametrize(

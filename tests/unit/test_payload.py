@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from gitopsd.errors import PayloadError
-from gitopsd.payload import decode, get_flag, get_object, get_text
+from gitopsd.payload import decode, get_flag, get_id, get_object, get_text
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -83,6 +83,28 @@ def test_a_text_may_be_absent_or_null_only_where_there_is_a_default() -> None:
 def test_a_text_of_any_script_comes_out_as_it_is() -> None:
     assert get_text({"ref": "grün/分支/🌱" + "a" * 4000}, "ref") == "grün/分支/🌱" + "a" * 4000
     assert get_text({"ref": ""}, "ref", "default") == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [
+        (7, "7"),
+        (0, "0"),
+        ("7", "7"),
+        ("{7b2f6c4a}", "{7b2f6c4a}"),
+        ("a" * 100, "a" * 100),
+        (10**99, "1" + "0" * 99),
+        *((value, "") for value in (None, "", "a" * 101, 10**100, 10**5000, -(10**99), "a b", "a\n", "\x00", "é")),
+        *((value, "") for value in (True, False, 1.0, [], [7], {}, {"id": 7})),
+    ],
+    ids=lambda value: ascii(value)[:20] if not isinstance(value, int) or value < 10**100 else "too large",
+)
+def test_an_id_is_a_number_or_a_short_text_and_nothing_like_it(value: object, known: str) -> None:
+    assert get_id({"id": value}, "id") == known
+
+
+def test_an_absent_id_is_none() -> None:
+    assert get_id({}, "id") == ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from gitopsd import poll, systemd
 from gitopsd.journal import Kind
-from gitopsd.model import Job, JobState, Outcome, Repo, Retry, Trigger
+from gitopsd.model import Decision, Delivery, Job, JobState, Match, Outcome, Repo, Retry, Trigger
 from gitopsd.poll import Tip
 from gitopsd.store import Store, path_in
 from tests import catalog
@@ -67,6 +67,22 @@ class Host:
         """The pending job is run, and ends."""
         done = Outcome(state=state, reason="", exit_code=0, new_revision=revision, retry=retry)
         self.store.finish(self.claim(), done, RETRY)
+
+    def leave_out(self, revision: str, came_from: str, repo: str = "blog") -> None:
+        """A push is told of that a receiver's `paths` leave out."""
+        told = Delivery(
+            receiver="default",
+            delivery_id=revision,
+            event="push",
+            remote="me/blog",
+            ref="refs/heads/main",
+            revision=revision,
+            decision=Decision.IGNORED,
+            reason="",
+            received_at=time.time(),
+        )
+        match = Match(repo=repo, ref=told.ref, revision=revision, reason="none of its files", skipped_from=came_from)
+        assert self.store.accept(told, [match]).jobs == ()
 
     def jobs(self) -> list[tuple[str, str, str | None]]:
         found = reversed(self.store.jobs("blog", limit=100))
@@ -181,7 +197,97 @@ def test_a_tip_that_was_set_back_has_moved_too(host: Host, remote: Remote) -> No
     assert host.poll() == []
 
 
+# What a receiver's paths leave out
+
+
+@pytest.fixture
+def deployed(host: Host, remote: Remote) -> str:
+    """The revision that is deployed."""
+    host.poll()
+    host.finish(JobState.SUCCEEDED, remote.tip())
+    return remote.tip()
+
+
+def test_a_tip_that_was_left_out_is_no_move(host: Host, remote: Remote, deployed: str) -> None:
+    first = remote.push()
+    host.leave_out(first, deployed)
+    assert host.poll() == []
+
+    second = remote.push()
+
+    assert host.poll() == ["blog"]
+    assert host.jobs()[1:] == [("poll", "pending", second)]
+
+
+def test_several_pushes_that_were_left_out_one_after_the_other_are_no_move(
+    host: Host, remote: Remote, deployed: str
+) -> None:
+    revision = deployed
+    for _ in range(3):
+        revision, before = remote.push(), revision
+        host.leave_out(revision, before)
+        assert host.poll() == []
+    remote.push()
+    assert host.poll() == ["blog"]
+
+
+def test_what_was_left_out_is_no_move_whichever_way_the_rest_was_deployed(
+    host: Host, remote: Remote, deployed: str
+) -> None:
+    host.leave_out(remote.push(), deployed)
+    host.store.enqueue("blog", Trigger.MANUAL)
+    host.finish(JobState.SUCCEEDED, remote.tip())
+    assert host.poll() == []
+    middle = remote.tip()
+    host.leave_out(remote.push(), middle)
+    assert host.poll() == []
+
+
+def test_a_push_of_which_nobody_was_told_is_a_move_though_the_next_one_was_left_out(
+    host: Host, remote: Remote, deployed: str
+) -> None:
+    lost, last = remote.push(), remote.push()
+    host.leave_out(last, lost)
+    assert host.poll() == ["blog"]
+    assert host.jobs()[1:] == [("poll", "pending", last)]
+
+
+def test_what_another_repo_has_left_out_is_a_move(host: Host, remote: Remote, deployed: str) -> None:
+    host.leave_out(remote.push(), deployed, repo="shop")
+    assert host.poll() == ["blog"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.timeout(20)
+def test_pushes_to_and_fro_that_were_left_out_come_to_an_end(
+    host: Host, remote: Remote, deployed: str, length: int
+) -> None:
+    revisions = [remote.push() for _ in range(length)]
+    for place, revision in enumerate(revisions):
+        host.leave_out(revision, revisions[place - 1])
+    assert host.poll() == ["blog"]
+
+
+def test_what_was_left_out_of_a_repo_that_was_never_synced_is_a_move(host: Host, remote: Remote) -> None:
+    host.leave_out(remote.tip(), "1" * 40)
+    assert host.poll() == ["blog"]
+
+
+def test_what_was_left_out_after_a_job_that_knew_no_revision_is_a_move(host: Host, remote: Remote) -> None:
+    host.store.enqueue("blog", Trigger.MANUAL)
+    host.finish(JobState.REFUSED, None)
+    host.leave_out(remote.tip(), "1" * 40)
+    assert host.poll() == ["blog"]
+
+
 # What is asked
+
+
+def test_a_repo_without_a_remote_is_not_asked_for(host: Host, remote: Remote) -> None:
+    host.add("purge", "")
+    assert [tip.repo.name for tip in host.ask()] == ["blog"]
+    assert host.poll() == ["blog"]
+    assert host.store.jobs("purge", limit=1) == []
 
 
 def test_every_remote_is_asked_for_the_branch_of_its_repo(host: Host) -> None:

@@ -12,9 +12,9 @@ from falcon import testing
 
 from gitopsd import journal
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Receiver, Repo, Secret
+from gitopsd.model import Config, Decision, Proxy, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, Store, path_in
+from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER, Store, path_in
 from tests import catalog
 from tests.site import SECRET, signed_headers
 
@@ -67,8 +67,22 @@ class Parts:
         self.repos = {**self.repos, **self.opted_in}
         return self.repos
 
-    def post(self, body: bytes, headers: Mapping[str, str], path: str = HOOK) -> testing.Result:
-        return self.client.simulate_post(path, body=body, headers=dict(headers))
+    def post(
+        self, body: bytes, headers: Mapping[str, str], path: str = HOOK, peer: str = "127.0.0.1"
+    ) -> testing.Result:
+        return self.client.simulate_post(path, body=body, headers=dict(headers), remote_addr=peer)
+
+    def rule(self, name: str = "default", **rules: Any) -> None:
+        """Put rules on a receiver."""
+        ruled = replace(self.config.receivers[name], **rules)
+        self.config = replace(self.config, receivers={**self.config.receivers, name: ruled})
+
+    def push_from(self, peer: str, headers: dict[str, str] | None = None, **signing: str) -> testing.Result:
+        body = json.dumps(push()).encode()
+        return self.post(body, signed_headers(body, **signing) | (headers or {}), peer=peer)
+
+    def rejected(self, name: str = "default") -> Any:
+        return self.store.read_note(f"{REJECTED_NOTE}{name}")
 
     def deliver(self, payload: Mapping[str, Any], path: str = HOOK, **signing: str) -> testing.Result:
         body = json.dumps(payload).encode()
@@ -366,8 +380,7 @@ def test_made_up_webhooks_fill_no_more_than_a_few_lines(parts: Parts) -> None:
 
 
 def test_a_proven_delivery_for_a_repo_that_its_receiver_may_not_trigger_leads_to_nothing(parts: Parts) -> None:
-    limited = replace(parts.config.receivers["second"], repos=("shop",))
-    parts.config = replace(parts.config, receivers={**parts.config.receivers, "second": limited})
+    parts.rule("second", repos=("shop",))
     answer = parts.deliver(push(), "/hook/second", secret="second")
     assert answer.status_code == 200
     assert answer.json["reason"] == "blog: is none of the repos that this receiver may trigger"
@@ -388,3 +401,212 @@ def test_what_cannot_be_read_stays_remembered_while_it_comes_again(parts: Parts)
     for _ in range(3):
         assert parts.post(body, signed_headers(body)).status_code == 400
         assert refusals(parts) == [""]
+
+
+def test_what_was_refused_stays_noted_as_such_when_all_is_in_order_again(parts: Parts) -> None:
+    assert parts.deliver(push(), secret="wrong").status_code == 401
+    noted = {"at": NOW, "reason": "the signature does not match any secret"}
+    assert (refusals(parts), parts.rejected()) == ([""], noted)
+
+    assert parts.deliver(push()).status_code == 202
+
+    assert (refusals(parts), parts.rejected()) == ([], noted)
+    assert parts.rejected("second") is None
+    body = b"no JSON at all"
+    assert parts.post(body, signed_headers(body)).status_code == 400
+    assert parts.rejected() == {"at": NOW, "reason": "body is not JSON in UTF-8"}
+
+
+def test_who_tries_a_receiver_that_there_is_not_is_noted_under_no_name_of_his(parts: Parts) -> None:
+    for number in range(20):
+        assert parts.deliver(push(), f"/hook/guess-{number}").status_code == 401
+
+    noted = {"at": NOW, "reason": "the receiver has no usable secret"}
+    assert parts.rejected(UNKNOWN_RECEIVER) == noted
+    assert [parts.rejected(name) for name in ("guess-0", "guess-19", "default")] == [None, None, None]
+    assert parts.store.read_note(f"{REFUSED_NOTE}{UNKNOWN_RECEIVER}") is None
+    assert parts.deliver(push()).status_code == 202
+    assert parts.rejected(UNKNOWN_RECEIVER) == noted
+
+
+@pytest.mark.parametrize(("webhooks", "writes"), [(1, 1), (50, 5)])
+def test_a_flood_for_receivers_that_there_are_not_is_a_few_notes(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, webhooks: int, writes: int
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(parts.store, "write_note", lambda key, _: written.append(key))
+    for number in range(50):
+        headers = {"Content-Type": "application/json", "X-GitHub-Hook-ID": f"{number % webhooks}"}
+        assert parts.post(b"{}", headers, f"/hook/guess-{number}").status_code == 401
+    assert written == [f"{REJECTED_NOTE}{UNKNOWN_RECEIVER}"] * writes
+
+
+def test_the_body_of_a_delivery_is_kept_without_the_secrets_of_its_receiver(parts: Parts) -> None:
+    answer = parts.deliver(push(hook={"secret": SECRET}, other="second"))
+    assert answer.status_code == 202
+    kept = parts.store.body(1)
+    assert kept is not None
+    assert json.loads(kept.text) == push(hook={"secret": "***"}, other="second")
+    assert kept.event_header == "push"
+
+
+# Who may deliver
+
+OFFICE, STRANGER, PROXY = "203.0.113.7", "198.51.100.9", "10.0.0.1"
+CLOUDFLARED = Proxy(trusted=("127.0.0.1", "unix"), header="CF-Connecting-IP")
+CHAIN = Proxy(trusted=("10.0.0.0/8",), header="X-Forwarded-For")
+
+
+def deliveries(parts: Parts) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(each.decision, each.reason, each.jobs) for each in parts.store.newest_deliveries(limit=10)]
+
+
+@pytest.mark.parametrize("allowed", [[OFFICE], ["203.0.113.0/24"], ["203.0.113.255/24", "::/0"]], ids=str)
+def test_a_receiver_takes_deliveries_from_where_it_allows_them_alone(parts: Parts, allowed: list[str]) -> None:
+    parts.rule(allow_from=tuple(allowed))
+
+    assert parts.push_from(STRANGER).status_code == 401
+    assert deliveries(parts) == []
+    assert parts.store.jobs(limit=10) == []
+    assert parts.jobs_at_wake == []
+    assert parts.push_from(OFFICE).status_code == 202
+    assert parts.deliver(push(), "/hook/second", secret="second").status_code == 202  # which has no such rule
+
+
+def test_who_may_not_deliver_gets_the_answer_of_who_cannot_sign(parts: Parts) -> None:
+    parts.rule(allow_from=(OFFICE,))
+    answers = [
+        parts.push_from(STRANGER),
+        parts.push_from(STRANGER, secret="wrong"),
+        parts.push_from(OFFICE, secret="wrong"),
+        parts.push_from("localhost"),
+        parts.push_from(STRANGER, {"X-GitHub-Event": "no name; of an event"}),
+        parts.push_from(STRANGER, {"Content-Type": "application/x-www-form-urlencoded"}),
+        parts.deliver(push(), "/hook/unheard-of"),
+        parts.deliver(push(), "/hook/second"),
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.content for answer in answers} == {b'{"error": "unauthorized"}'}
+    assert {tuple(sorted(answer.headers.items())) for answer in answers} == {tuple(sorted(answers[0].headers.items()))}
+
+
+def test_the_address_of_who_may_not_deliver_is_noted(parts: Parts) -> None:
+    parts.rule(allow_from=(OFFICE,))
+    parts.push_from(STRANGER)
+    assert parts.rejected()["reason"].startswith(f"its client {STRANGER} is not in allow_from")
+    assert refusals(parts) == [""]
+    assert parts.push_from(OFFICE).status_code == 202
+    assert refusals(parts) == []
+
+
+def test_a_flood_from_many_addresses_is_logged_once(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    parts.rule(allow_from=(OFFICE,))
+    for number in range(50):
+        assert parts.push_from(f"2001:db8::{number:x}").status_code == 401
+    logged = [record.message for record in caplog.records if "refused" in record.message]
+    assert len(logged) == 1
+    assert logged[0].startswith("receiver 'default': refused a delivery: its client 2001:db8:: is not in allow_from")
+    assert parts.push_from(OFFICE, secret="wrong").status_code == 401
+    assert "the signature does not match any secret" in caplog.text  # which is news of another kind
+
+
+@pytest.mark.parametrize(
+    ("proxy", "peer", "headers", "status"),
+    [
+        pytest.param(CLOUDFLARED, "127.0.0.1", {"CF-Connecting-IP": OFFICE}, 202, id="cloudflared"),
+        pytest.param(CLOUDFLARED, "localhost", {"cf-connecting-ip": OFFICE}, 202, id="cloudflared on a unix socket"),
+        pytest.param(CLOUDFLARED, "127.0.0.1", {"CF-Connecting-IP": STRANGER}, 401, id="a stranger by cloudflared"),
+        pytest.param(CLOUDFLARED, "127.0.0.1", {"CF-Connecting-IP": "nonsense"}, 401, id="nonsense"),
+        pytest.param(CLOUDFLARED, "127.0.0.1", {"X-Forwarded-For": OFFICE}, 401, id="another header"),
+        pytest.param(CLOUDFLARED, "127.0.0.1", {}, 401, id="no header"),
+        pytest.param(CLOUDFLARED, STRANGER, {"CF-Connecting-IP": OFFICE}, 401, id="past cloudflared"),
+        pytest.param(CLOUDFLARED, OFFICE, {"CF-Connecting-IP": STRANGER}, 202, id="past cloudflared from the office"),
+        pytest.param(CHAIN, PROXY, {"X-Forwarded-For": OFFICE}, 202, id="a proxy"),
+        pytest.param(CHAIN, PROXY, {"X-Forwarded-For": f"{OFFICE}, 10.2.2.2"}, 202, id="two proxies"),
+        pytest.param(
+            CHAIN, PROXY, {"X-Forwarded-For": f"{OFFICE}, {STRANGER}, 10.2.2.2"}, 401, id="forged by a client"
+        ),
+        pytest.param(CHAIN, PROXY, {"X-Forwarded-For": f"{STRANGER}, {OFFICE}"}, 202, id="from behind a proxy there"),
+        pytest.param(CHAIN, STRANGER, {"X-Forwarded-For": OFFICE}, 401, id="past the proxy"),
+        pytest.param(Proxy(), "127.0.0.1", {"X-Forwarded-For": OFFICE, "CF-Connecting-IP": OFFICE}, 401, id="no proxy"),
+    ],
+)
+def test_behind_a_proxy_its_word_counts_and_nobody_elses(
+    parts: Parts, proxy: Proxy, peer: str, headers: dict[str, str], status: int
+) -> None:
+    parts.rule(allow_from=(OFFICE,))
+    parts.config = replace(parts.config, proxy=proxy)
+    assert parts.push_from(peer, headers).status_code == status
+
+
+def test_a_malformed_address_is_noted_as_one_and_not_shown(parts: Parts) -> None:
+    parts.rule(allow_from=(OFFICE,))
+    parts.config = replace(parts.config, proxy=CHAIN)
+    parts.push_from(PROXY, {"X-Forwarded-For": "<b>"})
+    assert parts.rejected()["reason"] == "its client (malformed address) is not in allow_from"
+
+
+def test_only_deliveries_from_a_unix_socket_may_be_allowed(parts: Parts) -> None:
+    parts.rule(allow_from=("unix",))
+    assert parts.push_from("127.0.0.1").status_code == 401
+    assert parts.push_from("localhost").status_code == 202
+    assert parts.push_from("").status_code == 202
+
+
+def test_a_ping_that_cannot_be_signed_is_answered_to_those_who_may_deliver_alone(parts: Parts) -> None:
+    parts.rule("second", provider="bitbucket-server", allow_from=(OFFICE,))
+    ping = {"Content-Type": "application/json", "X-Event-Key": "diagnostics:ping"}
+    assert parts.post(b"{}", ping, "/hook/second", STRANGER).status_code == 401
+    assert parts.rejected("second")["reason"].startswith(f"its client {STRANGER} is not in allow_from")
+    answer = parts.post(b"{}", ping, "/hook/second", OFFICE)
+    assert (answer.status_code, answer.json) == (200, {"reason": "ping: the webhook reaches this receiver"})
+    assert deliveries(parts) == []
+
+
+# Suspended, and how large
+
+
+@pytest.mark.parametrize(
+    ("suspended", "reason"),
+    [
+        ("", "the receiver is suspended"),
+        ("the forge is being moved", "the receiver is suspended: the forge is being moved"),
+    ],
+)
+@pytest.mark.parametrize("event", ["push", "ping", "star"])
+def test_a_suspended_receiver_records_what_comes_and_does_nothing(
+    parts: Parts, suspended: str, reason: str, event: str
+) -> None:
+    parts.rule(suspended=suspended)
+
+    answer = parts.deliver(push(), event=event, delivery="one")
+
+    assert (answer.status_code, answer.json) == (200, {"delivery": "one", "reason": reason})
+    assert deliveries(parts) == [(Decision.IGNORED, reason, ())]
+    assert parts.store.jobs(limit=10) == []
+    assert parts.jobs_at_wake == []
+    assert parts.store.body(1) is not None
+    assert parts.deliver(push(), secret="wrong").status_code == 401
+    assert parts.deliver(push(), "/hook/second", secret="second").status_code == 202
+
+
+def test_what_came_while_a_receiver_was_suspended_may_come_again(parts: Parts) -> None:
+    parts.rule(suspended="")
+    assert parts.deliver(push(), delivery="one").status_code == 200
+    parts.rule(suspended=None)
+    assert parts.deliver(push(), delivery="one").status_code == 202
+
+
+@pytest.mark.parametrize(("limit", "largest"), [(1000, 1000), (10_000, 10_000), (50_000, 10_000), (None, 10_000)])
+def test_a_receiver_reads_no_more_than_it_may_and_never_more_than_all_may(
+    parts: Parts, limit: int | None, largest: int
+) -> None:
+    parts.rule(max_body=limit)
+    unsigned = {"Content-Type": "application/json"}
+    assert parts.post(b" " * (largest + 1), unsigned).status_code == 413
+    assert parts.post(b" " * largest, unsigned).status_code == 401
+    assert parts.post(b" " * 10_000, unsigned, "/hook/second").status_code == 401
+    body = json.dumps(push()).encode()
+    body += b" " * (largest - len(body))
+    assert parts.post(body, signed_headers(body)).status_code == 202
+    assert parts.post(body + b" ", signed_headers(body + b" ")).status_code == 413

@@ -1,21 +1,31 @@
 """Which repos an event is about, and the exact reason where it is about none."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as some
 
-from gitopsd.model import Event, Match, RefUpdate, RemoteName, Repo
-from gitopsd.routing import is_remote_of, name_of, normalise_url, route
+from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, RemoteName, Repo
+from gitopsd.routing import route
 
 REVISION = "1" * 40
 OTHER_REVISION = "2" * 40
 URL = "git@github.com:me/blog.git"
 
 
-def repo(name: str = "blog", *, url: str = URL, ref: str = "main") -> Repo:
-    return Repo(name=name, url=url, ref=ref, path=Path("/srv") / name)
+IMAGE = Image(name="ghcr.io/me/blog", tag="v1", digest=f"sha256:{'a' * 64}")
+
+
+def repo(name: str = "blog", *, url: str = URL, ref: str = "main", images: tuple[str, ...] = ()) -> Repo:
+    return Repo(name=name, url=url, ref=ref, path=Path("/srv") / name, images=images)
+
+
+def command(name: str = "purge", images: tuple[str, ...] = ()) -> Repo:
+    return Repo(name=name, url="", ref="", path=Path("/srv"), strategy="none", deploy=("true",), images=images)
+
+
+def receiver(**rules: Any) -> Receiver:
+    return Receiver(name="here", provider="github", secrets=("one",), **rules)
 
 
 def push(*updates: tuple[str, str | None], full_name: str = "me/blog", urls: tuple[str, ...] = ()) -> Event:
@@ -26,111 +36,19 @@ def push(*updates: tuple[str, str | None], full_name: str = "me/blog", urls: tup
     )
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "git@github.com:me/blog.git",
-        "git@github.com:me/blog",
-        "git@github.com:/me/blog.git",
-        "github.com:me/blog.git",
-        "me@github.com:me/blog.git",
-        "git@GitHub.com:me/blog.git",
-        "ssh://git@github.com/me/blog.git",
-        "ssh://git@github.com:22/me/blog.git",
-        "ssh://github.com:2222/me/blog",
-        "git+ssh://git@github.com/me/blog",
-        "git://github.com/me/blog.git",
-        "http://github.com/me/blog",
-        "https://github.com/me/blog",
-        "https://github.com/me/blog.git",
-        "https://github.com/me/blog.git/",
-        "https://github.com/me/blog/",
-        "https://github.com//me/blog",
-        "https://github.com:443/me/blog",
-        "https://github.com:/me/blog",
-        "https://me@github.com/me/blog.git",
-        "https://me:token@github.com/me/blog.git",
-        "HTTPS://GITHUB.COM/me/blog.git",
-    ],
-)
-def test_scheme_user_port_suffix_host_case_and_slashes_do_not_count(url: str) -> None:
-    assert normalise_url(url) == "github.com/me/blog"
-
-
-@pytest.mark.parametrize(
-    ("url", "normal"),
-    [
-        pytest.param("https://github.com/Me/Blog", "github.com/Me/Blog", id="the path keeps its case"),
-        pytest.param("https://github.com.evil.example/me/blog", "github.com.evil.example/me/blog", id="longer host"),
-        pytest.param("https://github.com@evil.example/me/blog", "evil.example/me/blog", id="host as user"),
-        pytest.param("https://evil.example/github.com/me/blog", "evil.example/github.com/me/blog", id="host in path"),
-        pytest.param("https://gitlab.com/group/sub/blog.git", "gitlab.com/group/sub/blog", id="nested groups"),
-        pytest.param("https://github.com/me/blog.github", "github.com/me/blog.github", id="only .git is cut"),
-        pytest.param("https://github.com/me/git", "github.com/me/git", id="a repository called git"),
-        pytest.param("https://github.com", "github.com/", id="no path"),
-        pytest.param("ssh://git@[::1]:2222/me/blog.git", "[::1]/me/blog", id="IPv6, port"),
-        pytest.param("ssh://git@[2001:DB8::1]/me/blog.git", "[2001:db8::1]/me/blog", id="IPv6"),
-        pytest.param("git@[::1]:me/blog.git", "[::1]/me/blog", id="IPv6, scp form"),
-        pytest.param("/srv/git/blog.git", "/srv/git/blog", id="local path"),
-        pytest.param("/srv/git:old/blog.git/", "/srv/git:old/blog", id="local path with a colon"),
-        pytest.param("./blog:1.git", "/./blog:1", id="relative path with a colon"),
-        pytest.param("file:///srv/git/blog.git", "/srv/git/blog", id="file URL"),
-    ],
-)
-def test_what_names_the_remote_stays(url: str, normal: str) -> None:
-    assert normalise_url(url) == normal
-
-
-@settings(deadline=None)
-@given(some.text(alphabet="aZ0:/@[]. ~%\n") | some.text())
-def test_any_text_of_a_stranger_can_be_normalised(url: str) -> None:
-    assert "/" in normalise_url(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "full_name", "urls", "same"),
-    [
-        pytest.param(URL, "x/y", ("https://github.com/me/blog.git",), True, id="one of the URLs"),
-        pytest.param(URL, "x/y", ("git://a/b", "ssh://git@github.com/me/blog"), True, id="another of the URLs"),
-        pytest.param(URL, "me/blog", (), True, id="full name"),
-        pytest.param(URL, "Me/BLOG", (), True, id="full name in another case"),
-        pytest.param("work-account:me/blog.git", "me/blog", ("git@github.com:me/blog.git",), True, id="ssh host alias"),
-        pytest.param("https://gitlab.com/group/sub/blog", "group/sub/blog", (), True, id="nested full name"),
-        pytest.param("/srv/git/me/blog.git", "me/blog", (), True, id="a local mirror of that name"),
-        pytest.param(URL, "blog", (), False, id="a name without its owner"),
-        pytest.param(URL, "e/blog", (), False, id="the end of the owner's name"),
-        pytest.param(URL, "me/blo", (), False, id="the start of the name"),
-        pytest.param(URL, "me/blog/wiki", (), False, id="something below it"),
-        pytest.param("ssh://me@gerrit.example.org:29418/blog", "blog", (), True, id="a name that has no owner"),
-        pytest.param("https://gerrit.example.org/a/Blog", "blog", (), True, id="behind Gerrit's /a/"),
-        pytest.param("https://gerrit.example.org/b/blog", "blog", (), False, id="behind another folder"),
-        pytest.param("https://gerrit.example.org/a/team/blog", "blog", (), False, id="the end of a longer name"),
-        pytest.param("https://gerrit.example.org/a/team/blog", "team/blog", (), True, id="an owner behind /a/"),
-        pytest.param("https://gerrit.example.org/a", "", (), False, id="no name, and /a alone"),
-        pytest.param("https://gerrit.example.org", "", (), False, id="no name and no path"),
-        pytest.param("/srv/git/blog.git", "blog", (), False, id="the end of a local path"),
-        pytest.param(URL, "", (), False, id="no name"),
-        pytest.param(URL, "/", (), False, id="a slash"),
-        pytest.param(URL, "", ("",), False, id="an empty URL"),
-        pytest.param(URL, "me/blog-fork", ("https://github.com/me/blog-fork.git",), False, id="a fork"),
-        pytest.param(URL, "x/y", ("https://github.com/ME/blog.git",), False, id="another case of the URL's path"),
-    ],
-)
-def test_a_remote_is_known_by_url_or_full_name(url: str, full_name: str, urls: tuple[str, ...], same: bool) -> None:
-    assert is_remote_of(repo(url=url), RemoteName(full_name=full_name, urls=urls)) is same
-
-
 def test_a_push_to_the_followed_branch_asks_for_a_sync_with_its_revision() -> None:
-    matches, reason = route(push(("refs/heads/main", REVISION)), [repo(), repo("shop", url="git@github.com:me/shop")])
+    matches, reason = route(
+        push(("refs/heads/main", REVISION)), [repo(), repo("shop", url="git@github.com:me/shop")], receiver()
+    )
 
-    assert matches == (Match(repo="blog", ref="refs/heads/main", revision=REVISION),)
+    assert matches == (Match(repo="blog", ref="refs/heads/main", revision=REVISION, event="push"),)
     assert reason == ""
 
 
 def test_every_repo_of_one_remote_gets_its_own_answer() -> None:
     event = push(("refs/heads/main", REVISION))
 
-    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("copy")])
+    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("copy")], receiver())
 
     assert [(match.repo, match.reason) for match in matches] == [
         ("blog", None),
@@ -143,11 +61,11 @@ def test_every_repo_of_one_remote_gets_its_own_answer() -> None:
 def test_each_repo_takes_its_own_ref_of_a_push_of_several() -> None:
     event = push(("refs/tags/v1", "3" * 40), ("refs/heads/next", OTHER_REVISION), ("refs/heads/main", REVISION))
 
-    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("old", ref="v0")])
+    matches, reason = route(event, [repo("blog"), repo("preview", ref="next"), repo("old", ref="v0")], receiver())
 
     assert matches == (
-        Match(repo="blog", ref="refs/heads/main", revision=REVISION),
-        Match(repo="preview", ref="refs/heads/next", revision=OTHER_REVISION),
+        Match(repo="blog", ref="refs/heads/main", revision=REVISION, event="push"),
+        Match(repo="preview", ref="refs/heads/next", revision=OTHER_REVISION, event="push"),
         Match(
             repo="old",
             ref="refs/tags/v1",
@@ -179,14 +97,14 @@ def test_each_repo_takes_its_own_ref_of_a_push_of_several() -> None:
     ],
 )
 def test_a_push_of_anything_else_says_why_nothing_happens(update: tuple[str, str | None], reason: str) -> None:
-    matches, whole = route(push(update), [repo()])
+    matches, whole = route(push(update), [repo()], receiver())
 
     assert matches == (Match(repo="blog", ref=update[0], revision=update[1], reason=reason),)
     assert whole == f"blog: {reason}"
 
 
 def test_the_reason_of_the_whole_names_every_repo_that_said_no() -> None:
-    _, reason = route(push(("refs/heads/dev", REVISION)), [repo("blog"), repo("preview", ref="next")])
+    _, reason = route(push(("refs/heads/dev", REVISION)), [repo("blog"), repo("preview", ref="next")], receiver())
 
     assert reason == (
         "blog: follows refs/heads/main, not refs/heads/dev; preview: follows refs/heads/next, not refs/heads/dev"
@@ -220,42 +138,241 @@ def test_the_reason_of_the_whole_names_every_repo_that_said_no() -> None:
     ],
 )
 def test_an_event_that_concerns_no_repo_says_why(event: Event, reason: str) -> None:
-    assert route(event, [repo()]) == ((), reason)
+    assert route(event, [repo()], receiver()) == ((), reason)
 
 
 def test_a_receiver_triggers_only_the_repos_that_it_may() -> None:
     repos, event = [repo("blog"), repo("preview")], push(("refs/heads/main", REVISION))
-    matches, reason = route(event, repos, ("preview",))
+    matches, reason = route(event, repos, receiver(repos=("preview",)))
     assert reason == ""
     assert [(match.repo, match.reason) for match in matches] == [
         ("blog", "is none of the repos that this receiver may trigger"),
         ("preview", None),
     ]
-    assert route(event, repos, ("shop",))[1].startswith("blog: is none of the repos")
-    assert all(match.reason for match in route(event, repos, ())[0])
+    assert route(event, repos, receiver(repos=("shop",)))[1].startswith("blog: is none of the repos")
+    assert all(match.reason for match in route(event, repos, receiver(repos=()))[0])
+
+
+# The rules of a receiver
+
+
+def reason_of(event: Event, **rules: Any) -> str:
+    return route(event, [repo()], receiver(**rules))[1]
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("rules", "reason"),
     [
-        "https://dev.azure.com/Org/proj/_git/repo",
-        "https://org.visualstudio.com/DefaultCollection/Proj/_git/Repo",
-        "git@ssh.dev.azure.com:v3/org/Proj/Repo",
+        pytest.param({"refs": ("refs/heads/*",)}, "", id="its pattern"),
+        pytest.param({"refs": ("refs/tags/*", "refs/heads/main")}, "", id="one of several patterns"),
+        pytest.param({"refs": ("main",)}, "none of the receiver's refs: refs/heads/main", id="a short name"),
+        pytest.param(
+            {"refs": ("refs/*",)}, "none of the receiver's refs: refs/heads/main", id="a star stays in its part"
+        ),
+        pytest.param({"events": ("Push",)}, "", id="its event, in any case"),
+        pytest.param({"events": ("p*",)}, "", id="a pattern of its event"),
+        pytest.param({"events": ("tag_push",)}, "event 'push' is none of the receiver's events", id="another event"),
+        pytest.param({"suspended": ""}, "the receiver is suspended", id="suspended"),
+        pytest.param({"suspended": "moving"}, "the receiver is suspended: moving", id="suspended, and why"),
+        pytest.param({"images": ("x",), "tags": ("x",)}, "", id="rules for images"),
     ],
 )
-def test_a_remote_is_known_by_either_of_its_names(url: str) -> None:
-    remote = RemoteName(full_name="Proj/Repo", alias="Proj/_git/Repo", urls=("https://other.example/Proj/_git/Repo",))
-    assert is_remote_of(repo(url=url), remote)
+def test_a_rule_of_the_receiver_lets_a_push_through_or_says_why_not(rules: dict[str, Any], reason: str) -> None:
+    assert reason_of(push(("refs/heads/main", REVISION)), **rules) == reason
 
 
-def test_names_are_the_same_quoted_and_plain() -> None:
-    assert is_remote_of(
-        repo(url="git@ssh.dev.azure.com:v3/org/Proj(1)/Repo"), RemoteName(full_name="Proj%281%29/Repo", urls=())
+def test_of_several_refs_those_that_the_receiver_takes_are_left() -> None:
+    event = push(("refs/heads/main", REVISION), ("refs/heads/next", OTHER_REVISION))
+    matches, _ = route(event, [repo(), repo("preview", ref="next")], receiver(refs=("refs/heads/next",)))
+    assert [(match.repo, match.reason) for match in matches] == [
+        ("blog", "follows refs/heads/main, not refs/heads/next"),
+        ("preview", None),
+    ]
+
+
+def test_a_suspended_receiver_says_so_of_pings_and_of_what_is_no_push_too() -> None:
+    assert reason_of(Event(kind="ping"), suspended="") == "the receiver is suspended"
+    assert reason_of(Event(kind="star", reason="a star"), suspended="") == "the receiver is suspended"
+
+
+def changed(*files: str | None) -> Event:
+    told = None if None in files else tuple(file for file in files if file)
+    update = RefUpdate(ref="refs/heads/main", revision=REVISION, before=OTHER_REVISION, files=told)
+    return Event(kind="push", remote=RemoteName(full_name="me/blog", urls=()), updates=(update,))
+
+
+@pytest.mark.parametrize(
+    ("event", "is_wanted"),
+    [
+        pytest.param(changed("site/index.html"), True, id="one of them"),
+        pytest.param(changed("README.md", "site/a/b.html"), True, id="one of them among others"),
+        pytest.param(changed("README.md", "sites/x"), False, id="none of them"),
+        pytest.param(changed(None), True, id="not told"),
+    ],
+)
+def test_a_push_is_left_out_only_if_it_is_known_to_change_none_of_the_paths(event: Event, is_wanted: bool) -> None:
+    matches, reason = route(event, [repo()], receiver(paths=("site/**",)))
+    assert (reason == "") is is_wanted
+    # Where it came from is kept, so that a poll can tell it from one that was lost.
+    assert matches[0].skipped_from == ("" if is_wanted else OTHER_REVISION)
+    assert matches[0].revision == REVISION
+
+
+def test_a_deleted_branch_is_no_push_that_paths_left_out() -> None:
+    matches, _ = route(push(("refs/heads/main", None)), [repo()], receiver(paths=("site/**",)))
+    assert matches[0].skipped_from == ""
+
+
+# What is no push of refs
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        pytest.param({"images": ("me/*",)}, "", id="without the registry's host"),
+        pytest.param({"images": ("ghcr.io/me/*",)}, "", id="with it"),
+        pytest.param({"images": ("*/me/*",)}, "", id="any host"),
+        pytest.param({"images": ("me",)}, "none of the receiver's images and tags: ghcr.io/me/blog:v1", id="a part"),
+        pytest.param({"tags": ("v*",)}, "", id="its tag"),
+        pytest.param(
+            {"tags": ("latest",)}, "none of the receiver's images and tags: ghcr.io/me/blog:v1", id="other tag"
+        ),
+        pytest.param({"refs": ("refs/heads/none",)}, "", id="rules for refs"),
+        pytest.param({"events": ("package",)}, "", id="its event"),
+        pytest.param({"events": ("push",)}, "event 'package' is none of the receiver's events", id="other event"),
+    ],
+)
+def test_a_rule_lets_an_image_through_or_says_why_not(rules: dict[str, Any], reason: str) -> None:
+    assert reason_of(Event(kind="package", images=(IMAGE,)), repos=("blog",), **rules) == reason
+
+
+@pytest.mark.parametrize(
+    ("repos", "allowed", "wanted"),
+    [
+        pytest.param([repo(images=("me/blog",))], None, ["blog"], id="that names the image"),
+        pytest.param([repo(images=("me/blog",)), repo("api", images=("me/api",))], None, ["blog"], id="not of another"),
+        pytest.param(
+            [repo("api", images=("me/api",))], ("api",), [], id="not of another, though the receiver names it"
+        ),
+        pytest.param([repo(), repo("api")], ("api",), ["api"], id="that the receiver names"),
+        pytest.param([repo(images=("me/blog",))], ("api",), [], id="not one that it may not trigger"),
+        pytest.param([repo(), repo("api")], None, [], id="not just any"),
+        pytest.param([command(images=("me/*",)), repo()], None, ["purge"], id="a command that names the image"),
+        pytest.param([command(), repo()], ("purge",), ["purge"], id="a command that the receiver names"),
+    ],
+)
+def test_an_image_is_for_the_repo(repos: list[Repo], allowed: tuple[str, ...] | None, wanted: list[str]) -> None:
+    matches, _ = route(Event(kind="package", images=(IMAGE,)), repos, receiver(repos=allowed))
+    asked = [match for match in matches if match.reason is None]
+    assert [match.repo for match in asked] == wanted
+    for match in asked:
+        assert match == Match(repo=match.repo, ref="", revision=None, event="package", images=(IMAGE,), force=True)
+
+
+def test_an_image_of_the_repository_that_a_repo_follows_is_for_that_repo() -> None:
+    linked = Event(kind="package", remote=RemoteName(full_name="me/blog", urls=()), images=(IMAGE,))
+    assert [match.repo for match in route(linked, [repo()], receiver())[0]] == ["blog"]
+
+
+def test_a_repo_gets_those_of_several_images_that_it_names() -> None:
+    other = Image(name="ghcr.io/me/api", tag="v2")
+    matches, _ = route(Event(kind="push", images=(IMAGE, other)), [repo(images=("me/api",))], receiver())
+    assert matches[0].images == (other,)
+
+
+def test_an_image_for_nobody_says_what_it_was() -> None:
+    assert reason_of(Event(kind="package", images=(IMAGE,))) == (
+        "no repo is configured for the image ghcr.io/me/blog:v1; see images: and repos:"
     )
 
 
+RELEASE = Event(kind="release", remote=RemoteName(full_name="me/blog", urls=()))
+PAGES = Event(kind="pages_deploy")
+
+
 @pytest.mark.parametrize(
-    "url", ["https://me:p@ss@host.example/me/x", "https://me:tok/en@host/x", "https://h/x?token=abc"]
+    ("event", "rules", "reason"),
+    [
+        pytest.param(RELEASE, {}, "event 'release' is not a push", id="that nobody asked for"),
+        pytest.param(RELEASE, {"events": ("push", "release")}, "", id="that the receiver asks for"),
+        pytest.param(RELEASE, {"events": ("re*",)}, "", id="by a pattern"),
+        pytest.param(PAGES, {"events": ("pages_*",), "repos": ("blog",)}, "", id="of no repository, for a named repo"),
+        pytest.param(
+            PAGES,
+            {"events": ("pages_*",)},
+            "event 'pages_deploy' tells of no repository, and the receiver names no repos (repos:) for it",
+            id="of no repository, and for no repo",
+        ),
+    ],
 )
-def test_what_is_left_of_a_malformed_url_is_not_shown(url: str) -> None:
-    assert name_of(RemoteName(full_name="", urls=(url,))) == "a repository whose URL is malformed"
+def test_another_event_asks_for_a_sync_if_the_receiver_takes_it(
+    event: Event, rules: dict[str, Any], reason: str
+) -> None:
+    matches, said = route(event, [repo(), repo("api", url="git@github.com:me/api")], receiver(**rules))
+    assert said == reason
+    wanted = Match(repo="blog", ref="", revision=None, event=event.kind, force=True)
+    assert matches == (() if reason else (wanted,))
+
+
+def test_what_the_provider_takes_by_itself_gives_way_to_what_the_receiver_says() -> None:
+    assert route(PAGES, [repo()], receiver(repos=("blog",)), events=("pages_deploy",))[1] == ""
+    said = route(PAGES, [repo()], receiver(repos=("blog",), events=("alert",)), events=("pages_deploy",))[1]
+    assert said == "event 'pages_deploy' is none of the receiver's events"
+
+
+@pytest.mark.parametrize("event", [push(("refs/tags/v1", REVISION)), RELEASE, PAGES], ids=lambda each: each.kind)
+def test_a_command_without_a_remote_is_run_for_whatever_a_receiver_takes_that_names_it(event: Event) -> None:
+    rules = {"events": ("push", "release", "pages_deploy")}
+    ref, revision = ("refs/tags/v1", REVISION) if event.updates else ("", None)
+    assert route(event, [command()], receiver(repos=("purge",), **rules))[0] == (
+        Match(repo="purge", ref=ref, revision=revision, event=event.kind, force=True),
+    )
+    assert route(event, [command()], receiver(**rules))[0] == ()
+
+
+def test_a_command_is_not_run_because_a_ref_was_deleted() -> None:
+    purge = receiver(repos=("purge",))
+    assert route(push(("refs/tags/v1", None)), [command()], purge)[1] == "purge: refs/tags/v1 was deleted"
+    both = push(("refs/tags/v1", None), ("refs/tags/v2", REVISION))
+    assert [(match.ref, match.reason) for match in route(both, [command()], purge)[0]] == [("refs/tags/v2", None)]
+
+
+def test_a_command_is_not_run_for_a_push_that_paths_leave_out() -> None:
+    assert route(changed("README.md"), [command()], receiver(repos=("purge",), paths=("site/**",)))[1] == (
+        "purge: none of the files that it changed (1) is one of the receiver's paths"
+    )
+
+
+# A repository under another name
+
+
+def renamed(remote_id: str) -> Event:
+    remote = RemoteName(full_name="me/journal", urls=("https://github.com/me/journal",), id=remote_id)
+    return Event(kind="push", remote=remote, updates=(RefUpdate(ref="refs/heads/main", revision=REVISION),))
+
+
+@pytest.mark.parametrize(
+    ("told", "known", "is_found"),
+    [
+        pytest.param("17", {"blog": "17"}, True, id="the same"),
+        pytest.param("18", {"blog": "17"}, False, id="another"),
+        pytest.param("17", {}, False, id="not known"),
+        pytest.param("", {"blog": ""}, False, id="none on either side"),
+        pytest.param("17", {"shop": "17"}, False, id="that of another repo"),
+    ],
+)
+def test_a_repository_is_known_by_its_id_whatever_it_is_called_now(
+    told: str, known: dict[str, str], is_found: bool
+) -> None:
+    matches, _ = route(renamed(told), [repo()], receiver(), ids=known)
+    assert bool(matches) is is_found
+
+
+def test_another_image_of_a_renamed_repository_is_not_for_a_repo_that_names_its_images() -> None:
+    linked = Event(kind="package", remote=RemoteName(full_name="me/journal", urls=(), id="17"), images=(IMAGE,))
+    assert route(linked, [repo(images=("me/api",))], receiver(), ids={"blog": "17"})[0] == ()
+    assert route(linked, [repo()], receiver(), ids={"blog": "17"})[1] == ""
+
+
+def test_a_repository_known_by_its_id_is_for_no_repo_that_the_receiver_may_not_trigger() -> None:
+    assert route(renamed("17"), [repo()], receiver(repos=("shop",)), ids={"blog": "17"})[1] != ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gitopsd import process, script
-from gitopsd.model import Config, Job, JobState, Outcome, Phase, Receiver, Repo, Trigger
+from gitopsd.model import Config, Image, Job, JobState, Outcome, Phase, Receiver, Repo, Trigger
 from tests.site import SECRET, wait_for
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -174,6 +174,11 @@ def test_the_engine_is_told_what_the_contract_says(engine: Engine, monkeypatch: 
         "FORCE": "",
         "HINT": "",
         "OPT_IN": "",
+        "EVENT_TYPE": "",
+        "IMAGE": "",
+        "TAG": "",
+        "DIGEST": "",
+        "IMAGES": "",
         "LOCK_FD": str(engine.lock_fd),
     }
     assert environment["SSH_AUTH_SOCK"] == "/run/agent"
@@ -198,6 +203,126 @@ def test_the_engine_is_told_of_the_revision_that_the_trigger_told_of(engine: Eng
 def test_what_is_no_revision_is_no_hint(engine: Engine, revision: str | None) -> None:
     engine.job = replace(engine.job, revision=revision)
     assert engine.environment()["GITOPSD_HINT"] == ""
+
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+BLOG = Image(name="ghcr.io/me/blog", tag="v1", digest=DIGEST)
+ABOUT_EVENT = ("EVENT_TYPE", "IMAGE", "TAG", "DIGEST", "IMAGES")
+
+
+def told_of(engine: Engine, event: str | None, *images: Image) -> tuple[str, ...]:
+    """What the engine is told of what asked for the job."""
+    engine.job = replace(engine.job, event=event, images=images)
+    environment = engine.environment()
+    return tuple(environment[f"GITOPSD_{name}"] for name in ABOUT_EVENT)
+
+
+@pytest.mark.parametrize(
+    ("event", "images", "told"),
+    [
+        pytest.param(None, [], ("", "", "", "", ""), id="nothing"),
+        pytest.param("push", [], ("push", "", "", "", ""), id="an event"),
+        pytest.param(
+            "package",
+            [BLOG],
+            ("package", "ghcr.io/me/blog", "v1", DIGEST, f"ghcr.io/me/blog:v1@{DIGEST}"),
+            id="an image",
+        ),
+        pytest.param(
+            "package",
+            [BLOG, Image(name="localhost:5000/me/api", tag="latest"), Image(name="me/site", tag="", digest=DIGEST)],
+            (
+                "package",
+                "me/site",
+                "",
+                DIGEST,
+                f"ghcr.io/me/blog:v1@{DIGEST} localhost:5000/me/api:latest me/site@{DIGEST}",
+            ),
+            id="several images, and the last one apart",
+        ),
+        pytest.param(None, [Image(name="blog", tag="")], ("", "blog", "", "", "blog"), id="no more than a name"),
+    ],
+)
+def test_the_engine_is_told_of_the_event_and_of_the_images(
+    engine: Engine, event: str | None, images: list[Image], told: tuple[str, ...]
+) -> None:
+    assert told_of(engine, event, *images) == told
+
+
+@pytest.mark.parametrize("event", ["push", "repo:refs_changed", "Push Hook", "git.push", "a-b_c/d", "x" * 100])
+def test_the_name_of_an_event_is_told_as_it_is(engine: Engine, event: str) -> None:
+    assert told_of(engine, event)[0] == event
+
+
+ODD = [
+    "$(reboot)",
+    "`id`",
+    "a\nb",
+    "a\n",
+    "a'b",
+    'a"b',
+    "-rf",
+    "a;b",
+    "a|b",
+    "a&b",
+    "a*",
+    "a\\b",
+    "a>b",
+    "é",
+    "a\tb",
+    "~",
+]
+
+
+@pytest.mark.parametrize("event", [*ODD, "", " push", "x" * 101, ":x", "a{b}"])
+def test_an_odd_name_of_an_event_is_none(engine: Engine, event: str) -> None:
+    assert told_of(engine, event, BLOG) == ("", BLOG.name, BLOG.tag, BLOG.digest, f"{BLOG.name}:v1@{DIGEST}")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(pytest.param(Image(name=odd, tag="v1"), id=f"name {odd}") for odd in ODD),
+        *(pytest.param(Image(name="me/blog", tag=odd), id=f"tag {odd}") for odd in ODD),
+        *(pytest.param(Image(name="me/blog", tag="v1", digest=odd), id=f"digest {odd}") for odd in ODD),
+        pytest.param(Image(name="", tag="v1"), id="no name"),
+        pytest.param(Image(name="a b", tag="v1"), id="two words"),
+        pytest.param(Image(name="me/", tag="v1"), id="a slash at the end"),
+        pytest.param(Image(name="/me", tag="v1"), id="a slash at the beginning"),
+        pytest.param(Image(name="x" * 300, tag="v1"), id="a long name"),
+        pytest.param(Image(name="me/blog", tag="x" * 129), id="a long tag"),
+        pytest.param(Image(name="me/blog", tag=".v1"), id="a dot before the tag"),
+        pytest.param(Image(name="me/blog", tag="a b"), id="a tag of two words"),
+        pytest.param(Image(name="me/blog", tag="a:b"), id="a tag of two parts"),
+        pytest.param(Image(name="me/blog", tag="v1", digest="0" * 64), id="a digest without its kind"),
+        pytest.param(Image(name="me/blog", tag="v1", digest="sha256:"), id="a digest of nothing"),
+        pytest.param(Image(name="me/blog", tag="v1", digest=f"{DIGEST}\n"), id="a digest and a new line"),
+        pytest.param(Image(name="me/blog", tag="v1", digest=f"sha512:{'0' * 300}"), id="a long digest"),
+    ],
+)
+def test_an_image_with_something_odd_about_it_is_left_out_and_the_others_are_told(engine: Engine, image: Image) -> None:
+    other = Image(name="me/api", tag="v2")
+    assert told_of(engine, "push", other, image) == ("push", "me/api", "v2", "", "me/api:v2")
+    assert told_of(engine, "push", image) == ("push", "", "", "", "")
+
+
+@pytest.mark.parametrize(
+    "digest", ["", DIGEST, f"sha512:{'0' * 128}", "sha256+b64u:LCa0a2j_xo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564"]
+)
+def test_a_digest_of_any_kind_is_told(engine: Engine, digest: str) -> None:
+    assert told_of(engine, "push", replace(BLOG, digest=digest))[1:4] == (BLOG.name, BLOG.tag, digest)
+
+
+def test_a_repo_that_names_its_images_is_told_of_those_alone(engine: Engine) -> None:
+    engine.repo = replace(engine.repo, images=("me/blog", "me/site-*"))
+    images = [
+        Image(name="ghcr.io/me/blog", tag="1"),
+        Image(name="me/site-a", tag="2"),
+        Image(name="me/api", tag="3"),
+        Image(name="ghcr.io/you/blog", tag="4"),
+    ]
+    assert told_of(engine, "push", *images) == ("push", "me/site-a", "2", "", "ghcr.io/me/blog:1 me/site-a:2")
+    assert told_of(engine, "push", *images[2:]) == ("push", "", "", "", "")
 
 
 def test_the_engine_gets_the_name_the_lock_and_no_input(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ REMOTE = RemoteName(
         "ssh://soft.example:23231/blog.git",
         "git://soft.example:9418/blog.git",
     ),
+    id="3",
 )
 BLOG = repo_of("ssh://git@soft.example:23231/blog")
 BODY = json.dumps(PUSH, separators=(",", ":")).encode() + b"\n"
@@ -122,6 +124,12 @@ def test_another_event_moves_nothing(name: str) -> None:
     event = event_of({"event": name, "action": "rename", "repository": REPOSITORY}, name)
     assert event == Event(kind=name, remote=REMOTE)
     assert reason_for(event, BLOG) == f"event '{name}' is not a push"
+
+
+@pytest.mark.parametrize(("given", "known"), [(3, "3"), ("3", "3"), (None, ""), ([3], ""), (3.0, ""), (True, "")])
+def test_a_repository_has_the_id_that_its_server_gave_it(given: object, known: str) -> None:
+    event = event_of(PUSH | {"repository": REPOSITORY | {"id": given}})
+    assert event.remote == replace(REMOTE, id=known)
 
 
 def test_a_repository_in_a_folder_is_known_by_its_name_too() -> None:

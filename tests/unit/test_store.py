@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -23,8 +24,8 @@ from hypothesis.stateful import (
 )
 
 from gitopsd.errors import StoreError
-from gitopsd.model import Decision, Delivery, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
-from gitopsd.store import SEEN_SEC, Store, path_in
+from gitopsd.model import Body, Decision, Delivery, Image, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
+from gitopsd.store import SEEN_SEC, Store, database, path_in
 
 START = 1_700_000_000.0
 RETRY = Retry(tries=3, delay_sec=30.0, max_delay_sec=100.0)
@@ -96,8 +97,23 @@ def delivery(
     )
 
 
-def match(repo: str = "blog", *, revision: str | None = "2" * 40, reason: str | None = None) -> Match:
-    return Match(repo=repo, ref="refs/heads/main", revision=revision, reason=reason)
+def match(repo: str = "blog", *, revision: str | None = "2" * 40, reason: str | None = None, event: str = "") -> Match:
+    return Match(repo=repo, ref="refs/heads/main", revision=revision, reason=reason, event=event)
+
+
+def image(tag: str, name: str = "me/blog") -> Image:
+    return Image(name=name, tag=tag, digest=f"sha256:{tag}")
+
+
+def pushed(*tags: str, repo: str = "blog", event: str = "package") -> Match:
+    """What a push of images asks for."""
+    return Match(repo=repo, ref="", revision=None, event=event, images=tuple(map(image, tags)), force=True)
+
+
+def tags_of(job: Job | None) -> str:
+    assert job is not None
+    assert job.images == tuple(map(image, (each.tag for each in job.images)))
+    return " ".join(each.tag for each in job.images)
 
 
 def states(store: Store, repo: str = "blog") -> list[str]:
@@ -551,6 +567,163 @@ def test_a_claim_that_fails_changes_nothing(store: Store) -> None:
     assert claim(store).id == before[0].id
 
 
+# Images and events
+
+
+def test_a_job_knows_the_images_that_were_pushed_and_the_event_that_told_of_them(store: Store) -> None:
+    store.accept(delivery("one"), [pushed("v1", "v2"), pushed("v3", repo="shop", event="push")])
+
+    job = store.unfinished("blog", JobState.PENDING)
+    assert job is not None
+    assert job.images == (
+        Image(name="me/blog", tag="v1", digest="sha256:v1"),
+        Image(name="me/blog", tag="v2", digest="sha256:v2"),
+    )
+    assert (job.event, job.force, job.delivery, job.ref, job.revision) == ("package", True, "one", None, None)
+    other = store.unfinished("shop", JobState.PENDING)
+    assert other is not None
+    assert (tags_of(other), other.event) == ("v3", "push")
+    assert claim(store) == replace(job, state=JobState.RUNNING, started_at=START)
+
+
+def test_images_of_pushes_that_wait_together_are_kept_once_in_the_order_of_their_last_push(store: Store) -> None:
+    store.accept(delivery("one"), [pushed("v1", "v2", "v1")])
+    store.accept(delivery("two"), [pushed("v3")])
+    store.accept(delivery("three"), [pushed("v2", "v4")])
+    store.enqueue("blog", Trigger.MANUAL)
+
+    assert tags_of(claim(store)) == "v1 v3 v2 v4"
+
+
+def test_an_image_with_the_same_tag_is_another_if_its_content_is(store: Store) -> None:
+    pushes = [Image(name="me/blog", tag="latest", digest=f"sha256:{digit}") for digit in "121"]
+    for number, each in enumerate(pushes):
+        store.accept(delivery(str(number)), [Match(repo="blog", ref="", revision=None, images=(each,))])
+
+    assert claim(store).images == (pushes[1], pushes[2])
+
+
+def test_of_more_than_a_hundred_images_the_last_hundred_are_kept(store: Store) -> None:
+    store.accept(delivery("one"), [pushed(*map(str, range(150)))])
+    assert tags_of(store.unfinished("blog", JobState.PENDING)) == " ".join(map(str, range(50, 150)))
+
+    store.accept(delivery("two"), [pushed("50", "150")])
+
+    assert tags_of(claim(store)) == " ".join(map(str, (*range(52, 150), 50, 150)))
+
+
+def test_a_push_of_commits_takes_no_images_from_a_job_and_its_event_is_the_newer_one(store: Store) -> None:
+    store.accept(delivery("one"), [pushed("v1")])
+    store.accept(delivery("two"), [match(revision="3" * 40, event="push")])
+
+    job = claim(store)
+    assert (tags_of(job), job.event, job.force) == ("v1", "push", True)
+    assert (job.ref, job.revision, job.delivery) == ("refs/heads/main", "3" * 40, "two")
+
+
+def test_an_image_takes_no_revision_from_a_job(store: Store) -> None:
+    store.accept(delivery("one"), [match(revision="3" * 40, event="push")])
+    store.accept(delivery("two"), [pushed("v1")])
+
+    job = claim(store)
+    assert (tags_of(job), job.event, job.force) == ("v1", "package", True)
+    assert (job.ref, job.revision, job.delivery) == ("refs/heads/main", "3" * 40, "two")
+
+
+def test_a_wish_without_an_event_leaves_the_one_that_there_is(store: Store) -> None:
+    assert store.enqueue("blog", Trigger.MANUAL).event is None
+    store.accept(delivery("one"), [match(event="push")])
+    store.accept(delivery("two"), [match()])
+
+    assert store.enqueue("blog", Trigger.POLL, revision="4" * 40).event == "push"
+    assert claim(store).event == "push"
+
+
+def test_a_match_that_forces_is_enough_to_force_the_job(store: Store) -> None:
+    store.accept(delivery("one"), [match()])
+    assert not store.jobs("blog", limit=1)[0].force
+    store.accept(delivery("two"), [pushed()])
+    store.accept(delivery("three"), [match()])
+
+    assert claim(store).force
+
+
+def test_a_retry_is_of_the_same_images_and_the_same_event(store: Store, clock: Clock) -> None:
+    store.accept(delivery("one"), [pushed("v1", "v2")])
+    store.finish(claim(store), FAILED, RETRY)
+    clock.now += 30
+
+    again = claim(store)
+
+    assert (tags_of(again), again.event, again.attempts) == ("v1 v2", "package", 2)
+
+
+@pytest.mark.parametrize("newer", ["a push", "an image", "a wish"])
+def test_a_retry_that_gives_way_leaves_its_images_to_the_newer_wish(store: Store, newer: str) -> None:
+    store.accept(delivery("one"), [pushed("v1", "v2")])
+    store.finish(claim(store), FAILED, RETRY)
+
+    if newer == "a wish":
+        store.enqueue("blog", Trigger.MANUAL)
+    else:
+        store.accept(delivery("two"), [match(event="push") if newer == "a push" else pushed("v1", "v3", event="tag")])
+
+    job = claim(store)
+    assert states(store) == ["failed", "superseded", "running"]
+    assert tags_of(job) == ("v2 v1 v3" if newer == "an image" else "v1 v2")
+    assert job.event == {"a push": "push", "an image": "tag", "a wish": "package"}[newer]
+    assert job.force
+
+
+@pytest.mark.parametrize("end", [FAILED, UNREACHABLE, None])
+def test_images_of_a_run_that_ends_without_success_come_before_those_that_came_meanwhile(
+    store: Store, end: Outcome | None
+) -> None:
+    store.accept(delivery("one"), [pushed("v1", "v2")])
+    job = claim(store)
+    store.accept(delivery("two"), [pushed("v1", event="tag")])
+
+    store.finish(job, end or interrupted(job), RETRY)
+
+    newer = claim(store)
+    assert (tags_of(newer), newer.event, newer.retry_of) == ("v2 v1", "tag", job.id)
+
+
+def test_the_event_of_a_failed_run_is_that_of_a_wish_that_came_meanwhile_without_one(store: Store) -> None:
+    store.accept(delivery("one"), [pushed("v1")])
+    job = claim(store)
+    store.enqueue("blog", Trigger.MANUAL)
+
+    store.finish(job, FAILED, RETRY)
+
+    newer = claim(store)
+    assert (tags_of(newer), newer.event, newer.force) == ("v1", "package", True)
+
+
+def test_images_of_a_run_that_nobody_finished_are_those_of_the_next(store: Store) -> None:
+    store.accept(delivery("one"), [pushed("v1")])
+    claim(store)
+    again = claim(store)
+    assert (tags_of(again), again.event) == ("v1", "package")
+    store.accept(delivery("two"), [pushed("v2", event="tag")])
+
+    last = claim(store)
+
+    assert (tags_of(last), last.event, last.retry_of) == ("v1 v2", "tag", again.id)
+
+
+@pytest.mark.parametrize("end", ["succeeded", "unchanged", "refused"])
+def test_images_of_a_run_that_has_ended_are_not_those_of_the_next(store: Store, end: str) -> None:
+    store.accept(delivery("one"), [pushed("v1")])
+    job = claim(store)
+    store.accept(delivery("two"), [pushed("v2")])
+
+    done = store.finish(job, outcome(JobState(end)), RETRY)
+
+    assert tags_of(done) == "v1"
+    assert tags_of(claim(store)) == "v2"
+
+
 # Deliveries
 
 
@@ -653,6 +826,155 @@ def test_a_delivery_is_recorded_with_all_its_jobs_or_not_at_all(store: Store, pa
     assert store.accept(delivery(), [match("blog"), match("shop")]).decision is Decision.ACCEPTED
 
 
+def body_of(number: int) -> Body:
+    return Body(text=f'{{"number": {number}, "ä": "\\u0000"}}'.encode(), event_header=f"event-{number}")
+
+
+def kept(store: Store) -> list[int]:
+    """The numbers of the deliveries whose bodies are there, each of which is the right one."""
+    numbers = [each.number for each in store.newest_deliveries(limit=1000) if store.body(each.number)]
+    assert [store.body(number) for number in numbers] == [body_of(number) for number in numbers]
+    return numbers[::-1]
+
+
+def test_a_delivery_is_numbered_and_found_again_with_its_body(store: Store) -> None:
+    first = store.accept(delivery("one"), [match()], body_of(1), keep_bodies=2)
+    second = store.accept(delivery("two"), [], body_of(2), keep_bodies=2)
+
+    assert (first.number, second.number) == (1, 2)
+    assert (store.body(1), store.body(2), store.body(3)) == (body_of(1), body_of(2), None)
+    assert store.delivery("1") == first
+    assert store.newest_deliveries(limit=9) == [second, first]
+
+
+@pytest.mark.parametrize("keep", [1, 3, 5])
+def test_exactly_the_last_bodies_are_kept(store: Store, keep: int) -> None:
+    for number in range(1, 8):
+        store.accept(delivery(str(number)), [match()] if number % 2 else [], body_of(number), keep_bodies=keep)
+        assert kept(store) == list(range(1, number + 1))[-keep:]
+
+
+def test_deliveries_without_a_body_take_no_room_from_those_that_have_one(store: Store) -> None:
+    for number in range(1, 9):
+        body = body_of(number) if number % 2 else None
+        store.accept(delivery(str(number)), [match()], body, keep_bodies=3)
+
+    assert kept(store) == [3, 5, 7]
+
+
+def test_none_are_kept_where_none_are_to_be(store: Store) -> None:
+    store.accept(delivery("one"), [match()], body_of(1))
+    store.accept(delivery("two"), [match()], body_of(2), keep_bodies=0)
+
+    assert kept(store) == []
+
+
+def test_a_duplicate_keeps_no_body_and_takes_none_away(store: Store) -> None:
+    store.accept(delivery("one"), [match()], body_of(1), keep_bodies=1)
+    again = store.accept(delivery("one"), [match()], body_of(2), keep_bodies=1)
+
+    assert (again.decision, again.number) == (Decision.DUPLICATE, 2)
+    assert kept(store) == [1]
+
+
+def test_a_body_is_forgotten_with_its_delivery(store: Store, path: Path) -> None:
+    for number in range(1, 6):
+        store.accept(delivery(str(number)), [match()], body_of(number), keep_bodies=100)
+
+    store.prune(Keep(deliveries=2))
+
+    assert kept(store) == [4, 5]
+    assert with_another_connection(path, "SELECT delivery FROM bodies") == [(4,), (5,)]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, []), (2, [4, 5]), (9, [1, 2, 3, 4, 5])])
+def test_bodies_that_are_no_longer_to_be_kept_go_without_a_further_delivery(
+    store: Store, keep: int, left: list[int]
+) -> None:
+    for number in range(1, 6):
+        store.accept(delivery(str(number)), [match()], body_of(number), keep_bodies=100)
+
+    store.prune(Keep(bodies=keep))
+
+    assert kept(store) == left
+    assert len(store.newest_deliveries(limit=9)) == 5
+
+
+def test_the_newest_deliveries_are_told_as_wholes_whoever_they_were_about(store: Store) -> None:
+    both = store.accept(delivery("one"), [match("blog"), match("shop"), match("docs", reason="follows next")])
+    ping = store.accept(replace(delivery("two", event="ping"), ref="", reason="a ping"), [])
+    elsewhere = store.accept(delivery("three", receiver="gitlab"), [match("shop", reason="follows next")])
+    again = store.accept(delivery("one"), [match("blog")])
+
+    assert both.jobs == (1, 2)
+    assert store.newest_deliveries(limit=9) == [again, elsewhere, ping, both]
+    assert store.newest_deliveries(limit=2) == [again, elsewhere]
+    assert store.newest_deliveries("default", limit=9) == [again, ping, both]
+    assert store.newest_deliveries("default", limit=1) == [again]
+    assert store.newest_deliveries("gitlab", limit=9) == [elsewhere]
+    assert store.newest_deliveries("unheard of", limit=9) == []
+    assert (again.decision, again.jobs) == (Decision.DUPLICATE, both.jobs)
+
+
+def test_a_delivery_is_found_by_its_number_before_its_id_and_the_newest_of_an_id(store: Store) -> None:
+    first = store.accept(delivery("3"), [match()])
+    second = store.accept(delivery("x", receiver="gitlab"), [match()])
+    third = store.accept(delivery("x"), [match("blog"), match("shop")])
+
+    assert store.delivery("1") == store.delivery("001") == first
+    assert store.delivery("2") == second
+    assert store.delivery("3") == third
+    assert store.delivery("x") == third
+    store.prune(Keep(deliveries=2))
+    assert store.delivery("1") is None
+
+
+def test_of_the_deliveries_of_an_id_the_one_is_found_that_is_no_duplicate(store: Store) -> None:
+    ignored = store.accept(delivery("x"), [])
+    accepted = store.accept(delivery("x"), [match()], body_of(2), keep_bodies=9)
+    store.accept(delivery("4"), [match()])
+    duplicate = store.accept(delivery("x"), [match()])
+
+    assert (ignored.decision, duplicate.decision) == (Decision.IGNORED, Decision.DUPLICATE)
+    assert store.delivery("x") == accepted
+    assert store.delivery("4") == duplicate
+    store.prune(Keep(deliveries=1))
+    assert store.delivery("x") == duplicate
+
+
+@pytest.mark.parametrize(
+    "name", ["", "0", "4", "-1", "1 ", " 1", "1.0", "one", "9" * 18, "9" * 19, "9" * 400, "\u0661", "%"]
+)
+def test_what_names_no_delivery_finds_none(store: Store, name: str) -> None:
+    store.accept(delivery("x"), [match()])
+
+    assert store.delivery(name) is None
+
+
+def test_a_delivery_is_found_by_an_id_of_digits_that_is_no_number_of_one(store: Store) -> None:
+    for delivery_id in ("4711", "9" * 30):
+        accepted = store.accept(delivery(delivery_id), [match()])
+        assert store.delivery(delivery_id) == accepted
+
+
+def skipped(revision: str, origin: str, repo: str = "blog") -> Match:
+    return replace(match(repo, revision=revision, reason="none of its files"), skipped_from=origin)
+
+
+def test_it_is_known_where_a_push_came_from_that_was_left_out(store: Store) -> None:
+    store.accept(delivery("one"), [skipped("3" * 40, "2" * 40), match("shop", revision="3" * 40)])
+    store.accept(delivery("two"), [match(revision="4" * 40)])
+    store.accept(delivery("three"), [match(revision="5" * 40, reason="follows next")])
+
+    assert store.skipped_from("blog", "3" * 40) == "2" * 40
+    assert store.skipped_from("shop", "3" * 40) == ""
+    assert store.skipped_from("blog", "4" * 40) == ""
+    assert store.skipped_from("blog", "5" * 40) == ""
+    assert store.skipped_from("blog", "") == ""
+    store.prune(Keep(deliveries=2))
+    assert store.skipped_from("blog", "3" * 40) == ""
+
+
 @pytest.mark.parametrize(
     "foreign",
     [
@@ -722,6 +1044,114 @@ def with_another_connection(path: Path, *statements: str) -> list[sqlite3.Row]:
         return [row for statement in statements for row in connection.execute(statement).fetchall()]
     finally:
         connection.close()
+
+
+def write_first_version(path: Path) -> None:
+    """What the first gitopsd has left: a job that waits, one that has ended, and what had asked for them."""
+    path.parent.mkdir(parents=True)
+    jobs = "INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at, "
+    more = "force, delivery, ref, revision, started_at, finished_at, old_revision, new_revision, exit_code, phases"
+    deliveries = "INSERT INTO deliveries VALUES "
+    with_another_connection(
+        path,
+        *database._MIGRATIONS[0].split(";\n"),
+        "PRAGMA user_version = 1",
+        f"""{jobs} {more}) VALUES ('blog', 'webhook', 'succeeded', 'deployed', 1, 0, 0, 5, 5,
+        0, 'one', 'refs/heads/main', 'b', 6, 7, 'a', 'b', 0, '[["fetch", 6.5]]')""",
+        f"{jobs} force, delivery) VALUES ('shop', 'manual', 'pending', '', 2, 1, 0, 8, 5, 1, NULL)",
+        f"{deliveries} (7, 'default', 'one', 'push', 'me/blog', 'refs/heads/main', 'b', 'accepted', '', {START - 5})",
+        f"{deliveries} (8, 'default', 'two', 'star', 'me/blog', '', '', 'ignored', 'no push', {START - 4})",
+        "INSERT INTO matches VALUES (7, 'blog', 1, NULL), (7, 'docs', NULL, 'follows next')",
+        "INSERT INTO notes VALUES ('daemon', '[\"a line\"]')",
+    )
+
+
+def test_what_the_first_version_has_written_is_read_as_it_was(store: Store, path: Path) -> None:
+    write_first_version(path)
+
+    done, waiting = store.job(1), store.unfinished("shop", JobState.PENDING)
+
+    assert done == Job(
+        id=1,
+        repo="blog",
+        trigger=Trigger.WEBHOOK,
+        state=JobState.SUCCEEDED,
+        reason="deployed",
+        attempts=1,
+        failures=0,
+        interruptions=0,
+        due_at=5.0,
+        created_at=5.0,
+        delivery="one",
+        ref="refs/heads/main",
+        revision="b",
+        event=None,
+        images=(),
+        started_at=6.0,
+        finished_at=7.0,
+        old_revision="a",
+        new_revision="b",
+        exit_code=0,
+        phases=(Phase(name="fetch", at=6.5),),
+    )
+    assert waiting is not None
+    assert (waiting.attempts, waiting.force, waiting.event, waiting.images) == (2, True, None, ())
+    assert [(each.number, each.delivery_id, each.jobs) for each in store.newest_deliveries(limit=9)] == [
+        (8, "two", ()),
+        (7, "one", (1,)),
+    ]
+    assert [each.reason for each in store.deliveries("docs", limit=9)] == ["follows next"]
+    assert (store.body(7), store.skipped_from("docs", "b"), store.skipped_from("docs", "")) == (None, "", "")
+    assert store.read_note("daemon") == ["a line"]
+    assert with_another_connection(path, "PRAGMA user_version") == [(2,)]
+
+
+def test_what_the_first_version_has_written_is_gone_on_with(store: Store, path: Path, clock: Clock) -> None:
+    write_first_version(path)
+
+    assert store.accept(delivery("one"), [match()]).decision is Decision.DUPLICATE
+    accepted = store.accept(delivery("three"), [pushed("v1", repo="shop")], body_of(10), keep_bodies=5)
+    assert kept(store) == [accepted.number] == [10]
+
+    job = claim(store, "shop")
+    assert (tags_of(job), job.event, job.retry_of, job.id) == ("v1", "package", 2, 3)
+    assert store.finish(job, FAILED, RETRY).state is JobState.FAILED
+    clock.now += 30
+    assert tags_of(claim(store, "shop")) == "v1"
+
+
+def test_a_file_of_the_first_version_that_many_open_at_once_is_converted_once(path: Path, clock: Clock) -> None:
+    write_first_version(path)
+    problems: list[Any] = []
+
+    def read(store: Store) -> None:
+        try:
+            assert store.unfinished("shop", JobState.PENDING)
+        except (StoreError, AssertionError) as error:
+            problems.append(error)
+        finally:
+            store.close()
+
+    threads = [threading.Thread(target=read, args=(Store(path, clock),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert problems == []
+
+
+def test_a_column_that_a_newer_version_has_made_is_in_nobodys_way(store: Store, path: Path) -> None:
+    job = store.enqueue("blog", Trigger.MANUAL)
+    store.accept(delivery("one"), [match("shop")])
+    store.close()
+    for table in ("jobs", "deliveries", "matches"):
+        with_another_connection(path, f"ALTER TABLE {table} ADD COLUMN mood TEXT NOT NULL DEFAULT 'fine'")
+
+    assert store.job(job.id) == job
+    assert [each.delivery_id for each in store.newest_deliveries(limit=9)] == ["one"]
+    assert store.finish(claim(store), FAILED, RETRY).state is JobState.FAILED
+    assert store.accept(delivery("two"), [match("shop")]).decision is Decision.ACCEPTED
 
 
 @pytest.mark.parametrize("state", ["pending", "running"])
@@ -1110,6 +1540,20 @@ def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path, clock: Clock) 
 # Every order of events
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a job is told of what asked for it: the tags that were pushed, and the kind of the last event."""
+
+    tags: str = ""
+    event: str | None = None
+
+    def then(self, newer: "Told") -> "Told":
+        """Both: each tag where it came last."""
+        tags = self.tags + newer.tags
+        last = "".join(tag for place, tag in enumerate(tags) if tag not in tags[place + 1 :])
+        return Told(last, newer.event or self.event)
+
+
 @dataclass
 class Wishes:
     """What was asked of one repo, and what the last run has covered of it."""
@@ -1118,6 +1562,8 @@ class Wishes:
     covered: int = 0
     forced: bool = False
     running: Job | None = None
+    waits: Told = Told()
+    runs: Told = Told()
 
 
 class Life(RuleBasedStateMachine):
@@ -1139,14 +1585,24 @@ class Life(RuleBasedStateMachine):
         self.repos[repo].made += 1
         self.repos[repo].forced |= force
 
-    @rule(wanted=some.sets(some.sampled_from(["blog", "shop"])))
-    def accept(self, wanted: set[str]) -> None:
+    @rule(
+        wanted=some.sets(some.sampled_from(["blog", "shop"])),
+        tags=some.text("abc", max_size=3),
+        event=some.sampled_from(["push", "package", ""]),
+    )
+    def accept(self, wanted: set[str], tags: str, event: str) -> None:
         self.deliveries += 1
-        matches = [match(repo, reason=None if repo in wanted else "no") for repo in self.repos]
+        matches = [
+            replace(pushed(*tags, repo=repo, event=event), force=bool(tags), reason=None if repo in wanted else "no")
+            for repo in self.repos
+        ]
         accepted = self.store.accept(delivery(str(self.deliveries), at=self.clock.now), matches)
         assert len(accepted.jobs) == len(wanted)
         for repo in wanted:
-            self.repos[repo].made += 1
+            wishes = self.repos[repo]
+            wishes.made += 1
+            wishes.forced |= bool(tags)
+            wishes.waits = wishes.waits.then(Told(tags, event or None))
 
     @precondition(lambda self: self.deliveries)
     @rule(data=some.data())
@@ -1165,6 +1621,8 @@ class Life(RuleBasedStateMachine):
         due = repo in self.store.due()
         orphans = [job for job in self.store.running() if job.repo == repo]
         job = self.store.claim(repo, interrupted, RETRY)
+        if orphans:
+            wishes.waits = wishes.runs.then(wishes.waits)
         at_once = any(orphan.interruptions == 0 for orphan in orphans)
         assert (job is not None) == (due or at_once)
         if job is None and orphans:
@@ -1175,7 +1633,9 @@ class Life(RuleBasedStateMachine):
             )
         if job is not None:
             assert job.force == wishes.forced
+            assert (tags_of(job).replace(" ", ""), job.event) == (wishes.waits.tags, wishes.waits.event)
             wishes.covered, wishes.running = wishes.made, job
+            wishes.runs, wishes.waits = wishes.waits, Told()
 
     @rule(
         repo=some.sampled_from(["blog", "shop"]),
@@ -1190,6 +1650,7 @@ class Life(RuleBasedStateMachine):
         forced_since = made_since and self.pending(repo).force
         done = self.store.finish(job, told or interrupted(job), RETRY)
         if told is None or (told.retry and (told.keep_trying or job.failures + 1 < RETRY.tries)):
+            wishes.waits = wishes.runs.then(wishes.waits)
             assert self.pending(repo).force == wishes.forced
             assert self.store.successor(done) is not None
         else:

@@ -1,0 +1,38 @@
+"""Docker Hub.
+
+Source: docs.docker.com, "Webhooks" of Docker Hub. It signs nothing, sends no header of its own and tells no digest: the
+secret is the last part of the URL. `callback_url` is a stranger's to name, and is never called.
+"""
+
+from gitopsd.model import Event, PathScheme
+from gitopsd.payload import Payload, get_object, get_text
+from gitopsd.providers.images import image_of
+from gitopsd.providers.provider import JSON, Headers, Provider
+
+
+def parse(_headers: Headers, payload: Payload) -> Event:
+    """The Event of a delivery, which is a push. Raises PayloadError if it is not what Docker Hub sends."""
+    name = get_text(get_object(payload, "repository"), "repo_name")
+    tag = get_text(get_object(payload, "push_data"), "tag")
+    return Event(kind="push", images=(image_of(name, tag, host="docker.io", keys=("repo_name", "tag", "")),))
+
+
+def delivery_id(_headers: Headers, payload: Payload) -> str:
+    """What was pushed and when: what comes again is the same push. "" if the time is not told."""
+    data, repository = payload.get("push_data"), payload.get("repository")
+    if not isinstance(data, dict) or not isinstance(repository, dict):
+        return ""
+    parts = repository.get("repo_name"), data.get("tag"), data.get("pushed_at")
+    return ":".join(map(str, parts)) if all(isinstance(part, str | int | float) for part in parts) else ""
+
+
+PROVIDER = Provider(
+    name="dockerhub",
+    schemes=(PathScheme(),),
+    delivery_id=delivery_id,
+    parse=parse,
+    media_types=(JSON,),
+    url_label="Webhook URL",
+    form_at="Docker Hub: the repository, Webhooks",
+    form=(("Webhook name", "gitopsd"),),
+)
