@@ -24,7 +24,8 @@ from gitopsd.journal import Kind
 from gitopsd.model import Config, Repo, Secret
 from gitopsd.receiver import Serving, create_app
 from gitopsd.runner import Runner
-from gitopsd.store import STATUS_NOTE, Store, path_in
+from gitopsd.store import Store, path_in
+from gitopsd.store.notes import CONFIG_NOTE, STATUS_NOTE
 from gitopsd.web import WebServer
 
 SOCKET_NAME = "webhook"
@@ -174,6 +175,7 @@ class Daemon:
         for line in found.problems.values():
             _log.warning("%s", line)
         self._note(store, lines)
+        self._note(store, {"digest": configuration.digest(config), "at": time.time()}, CONFIG_NOTE)
         return Serving(
             config=config, store=store, repos={**self._unfit(found), **found.repos}, secrets=secrets, closed=closed
         )
@@ -187,9 +189,9 @@ class Daemon:
             if repo.opted_in_by_file and (name in found.problems or str(repo.path.parent) in found.problems)
         }
 
-    def _note(self, store: Store, lines: list[str]) -> None:
+    def _note(self, store: Store, value: object, key: str = STATUS_NOTE) -> None:
         try:
-            store.write_note(STATUS_NOTE, lines)
+            store.write_note(key, value)
         except StoreError as error:
             _log.error("%s", error)
 

@@ -81,14 +81,20 @@ def _read_checkout(path: Path) -> Repo:
         raise GitopsdError("it is not a git checkout of its own (no .git directory)")
     if not os.path.isfile(git_dir / "config"):
         raise GitopsdError("its .git/config is not a file")
-    # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
-    argv = ("git", "config", "--file", str(git_dir / "config"), "--get", "remote.origin.url")
-    ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
-    if ended.exit_code != 0 or not url.strip():
+    url = origin_of(path)
+    if not url:
         raise GitopsdError("it has no remote 'origin'")
-    if has_credentials(url.strip()):
+    if has_credentials(url):
         raise GitopsdError("the URL of its origin holds credentials; use an ssh key or a git credential helper")
-    return Repo(name=name, url=url.strip(), ref=_branch(git_dir), path=path, opted_in_by_file=True)
+    return Repo(name=name, url=url, ref=_branch(git_dir), path=path, opted_in_by_file=True)
+
+
+def origin_of(path: Path) -> str:
+    """Where the checkout at `path` comes from, as its own git configuration says; "" if it does not."""
+    # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
+    argv = ("git", "config", "--file", str(path / ".git" / "config"), "--get", "remote.origin.url")
+    ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
+    return url.strip() if ended.exit_code == 0 else ""
 
 
 def _branch(git_dir: Path) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from gitopsd import payload, routing
 from gitopsd.errors import StoreError
@@ -14,7 +15,8 @@ from gitopsd.model import Body, Config, Decision, Delivery, Event, Match, Receiv
 from gitopsd.payload import Payload
 from gitopsd.providers import PROVIDERS
 from gitopsd.remotes import is_remote_of, name_of, normalise_url
-from gitopsd.store import REMOTES_NOTE, Store
+from gitopsd.store import Store
+from gitopsd.store.notes import REMOTES_NOTE
 
 MAX_KEPT = 256 * 1024
 """Bytes of the largest body that is kept."""
@@ -23,6 +25,8 @@ REPLAY = "replay of"
 """How the reason of a delivery begins that did not come from outside; the number of the one that did follows."""
 
 _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_MAX_HEADER = 100
 _MASK = "***"
 _SHORTEST_SECRET = 4
 
@@ -78,7 +82,8 @@ def record(
     event, events = content.event, PROVIDERS[receiver.provider].events
     remotes = store.read_note(f"{REMOTES_NOTE}{receiver.name}") or {}
     matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
-    if event.updates and not matches and config.roots and not routing.narrowed(event, receiver, events).reason:
+    is_wanted = event.updates and not event.reason and not routing.why_ruled_out(event, receiver)
+    if is_wanted and not matches and config.roots:
         repos = rescan()
         matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
     about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
@@ -112,10 +117,15 @@ def _kept(request: Request, header: str, content: Payload, secrets: Sequence[Sec
     try:
         # A key that stands there twice is in the text, and not in the content.
         if _mask(content, values) or _masked(text, values) != text:
-            return Body(text=json.dumps(content).encode(), event_header=header)
+            text = json.dumps(content, ensure_ascii=False)
+        # What no text is (a number), or is written in another way, is not looked for: it is not kept at all.
+        plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text).replace("\\/", "/")
+        told = f"{plain}{json.dumps(content, ensure_ascii=False)}{unquote(plain)}"
+        if _masked(told, values) != told:
+            return None
     except RecursionError:
         return None
-    return Body(text=text.encode(), event_header=header)
+    return Body(text=text.encode("utf-8", "backslashreplace"), event_header=header[:_MAX_HEADER])
 
 
 def _mask(content: Any, secrets: Sequence[str]) -> bool:
@@ -174,6 +184,7 @@ def _learn(
             "id": remote.id,
             "name": name_of(remote),
             "urls": list(remote.urls),
+            "renamed": not by_name,
         }
     if told != known:
         with contextlib.suppress(StoreError):  # the delivery is safe; the next one tells it again

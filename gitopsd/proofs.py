@@ -9,7 +9,8 @@ from collections.abc import Callable
 from gitopsd import journal
 from gitopsd.errors import StoreError
 from gitopsd.journal import Kind
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER, Store
+from gitopsd.store import Store
+from gitopsd.store.notes import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER
 
 _log = logging.getLogger(__name__)
 _REJECTED_LOG_SEC = 10.0
@@ -25,7 +26,7 @@ class Rejections:
         self._guard = threading.Lock()
         self._unsaid: dict[tuple[str, str], int] = {}
         self._said_at: dict[tuple[str, str], float] = {}
-        self._noted_at: dict[tuple[str, str], float] = {}
+        self._noted_at: dict[tuple[str, str, str], float] = {}
         self._clean: set[tuple[str, str]] = set()
 
     def refused(self, receiver: str, hook: str, reason: str, store: Store, *, kind: str = "") -> None:
@@ -41,7 +42,7 @@ class Rejections:
     def note(self, receiver: str, hook: str, reason: str, store: Store) -> None:
         """Keep for `gitopsd status` why a delivery led to nothing, until one of the same webhook is in order."""
         with self._guard:
-            if not self._may_note(receiver, hook, time.monotonic()):
+            if not self._may_note(receiver, hook, reason, time.monotonic()):
                 return
             self._clean = {each for each in self._clean if each[0] != receiver}
             with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
@@ -62,16 +63,19 @@ class Rejections:
             left = {other: refused for other, refused in note.items() if other not in ("", hook)}
             if left != note:
                 store.write_note(f"{REFUSED_NOTE}{receiver}", left or None)
-            for forgiven in ("", hook):  # what is refused from now on is news again
-                self._noted_at.pop((receiver, forgiven), None)
+            # What is refused from now on is news again.
+            self._noted_at = {
+                key: at for key, at in self._noted_at.items() if key[:2] not in ((receiver, ""), (receiver, hook))
+            }
             self._clean.add((receiver, hook))
 
-    def _may_note(self, receiver: str, hook: str, now: float) -> bool:
-        """Once in ten seconds for each webhook, and for no more than a few, as anybody can make up names of them."""
-        recent = {key: at for key, at in self._noted_at.items() if now - at < _REJECTED_LOG_SEC}
-        if (receiver, hook) in recent or sum(name == receiver for name, _ in recent) >= _MAX_REFUSED_HOOKS:
+    def _may_note(self, receiver: str, hook: str, reason: str, now: float) -> bool:
+        """Once in ten seconds for each webhook and reason, and for no more than a few, as anybody can make them up."""
+        key = (receiver, hook, reason)
+        recent = {known: at for known, at in self._noted_at.items() if now - at < _REJECTED_LOG_SEC}
+        if key in recent or sum(known[0] == receiver for known in recent) >= _MAX_REFUSED_HOOKS:
             return False
-        self._noted_at = {**recent, (receiver, hook): now}
+        self._noted_at = {**recent, key: now}
         return True
 
     def _say(self, receiver: str, reason: str, kind: str, now: float) -> None:

@@ -1,5 +1,6 @@
 """Webhooks in, 202 out; owns the status codes."""
 
+import difflib
 import logging
 import re
 import time
@@ -29,12 +30,14 @@ from gitopsd.model import (
 from gitopsd.proofs import Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.remotes import is_remote_of
-from gitopsd.store import UNKNOWN_RECEIVER, Store
+from gitopsd.store import Store
+from gitopsd.store.notes import UNKNOWN_RECEIVER
 
 RETRY_AFTER_SEC = 30
 
 _log = logging.getLogger(__name__)
 _UNKNOWN = Receiver(name=UNKNOWN_RECEIVER, provider="github", secrets=())
+_NEAR, _MAX_NAME = 0.75, 63
 _PROBE_SEC = 1.0
 _HOOK = re.compile(r"[A-Za-z0-9{}-]{1,64}")
 _MEDIA_TYPES = frozenset(each for provider in PROVIDERS.values() for each in provider.media_types)
@@ -107,16 +110,14 @@ class _Webhook:
         except _UnsignedPing:
             _answer(resp, falcon.HTTP_200, reason="ping: the webhook reaches this receiver")
         except SignatureError as error:
-            name = receiver if receiver in serving.config.receivers else _UNKNOWN.name
             kind = "client" if isinstance(error, _ClientError) else ""
-            self._rejections.refused(name, _hook(serving, name, req.headers), str(error), serving.store, kind=kind)
+            self._refuse(serving, receiver, req.headers, str(error), kind=kind)
             _answer(resp, falcon.HTTP_401, error="unauthorized")
         except PayloadError as error:
             extra = journal.fields(Kind.DELIVERY_REFUSED, receiver=receiver)
-            _log.warning("receiver '%s': authentic, but not what its provider sends: %s", receiver, error, extra=extra)
+            _log.warning("receiver '%s': authentic, but not what it takes: %s", receiver, error, extra=extra)
             self._rejections.note(receiver, _hook(serving, receiver, req.headers), str(error), serving.store)
-            status = falcon.HTTP_415 if isinstance(error, _MediaTypeError) else falcon.HTTP_400
-            _answer(resp, status, error=str(error))
+            _answer(resp, _STATUS.get(type(error), falcon.HTTP_400), error=str(error))
         except StoreError as error:
             extra = journal.fields(Kind.DELIVERY_TURNED_AWAY, receiver=receiver)
             _log.error("receiver '%s': a delivery was turned away: %s", receiver, error, extra=extra)
@@ -124,15 +125,25 @@ class _Webhook:
         else:
             self._reply(resp, delivery, matches)
 
+    def _refuse(self, serving: Serving, name: str, headers: Mapping[str, str], reason: str, *, kind: str) -> None:
+        if name not in serving.config.receivers:
+            # The name itself is a stranger's, or a token that stands in its place.
+            near = difflib.get_close_matches(name[:_MAX_NAME], serving.config.receivers, n=1, cutoff=_NEAR)
+            name, kind = _UNKNOWN.name, "unknown"
+            reason = f"there is no receiver of the name in its URL{f', which is almost {near[0]!r}' if near else ''}"
+        self._rejections.refused(name, _hook(serving, name, headers), reason, serving.store, kind=kind)
+
     def _receive(
         self, serving: Serving, name: str, token: str, req: falcon.Request
     ) -> tuple[Delivery, tuple[Match, ...]]:
         receiver = serving.config.receivers.get(name, _UNKNOWN)
-        request = _read(req, min(receiver.max_body or serving.config.max_body, serving.config.max_body), token)
+        request = _read(req, serving.config.max_body, token)
         proof = self._verify(serving, receiver, request, req.env.get("REMOTE_ADDR", ""))
         provider, secrets = PROVIDERS[receiver.provider], serving.secrets[receiver.name]
         if request.media_type not in provider.media_types:  # not before: nobody is to find out what a receiver is
             raise _MediaTypeError(f"{request.media_type}; send {' or '.join(provider.media_types)}")
+        if receiver.max_body is not None and len(request.body) > receiver.max_body:
+            raise _SizeError(f"{len(request.body)} bytes, which is more than it reads (max_body: {receiver.max_body})")
         content = intake.read(receiver, request, secrets)
         self._rejections.proven(name, _hook(serving, name, req.headers), serving.store)
         delivery, matches = intake.record(
@@ -237,6 +248,13 @@ def _hook(serving: Serving, receiver: str, headers: Mapping[str, str]) -> str:
 
 class _MediaTypeError(PayloadError):
     """An authentic body is of a kind that its provider does not send."""
+
+
+class _SizeError(PayloadError):
+    """An authentic body is larger than its receiver reads."""
+
+
+_STATUS = {_MediaTypeError: falcon.HTTP_415, _SizeError: falcon.HTTP_413}
 
 
 class _ClientError(SignatureError):

@@ -1,11 +1,14 @@
 """Event → the repos that want it, or the reason why none does."""
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gitopsd.globs import matches, matches_image
 from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, Repo
 from gitopsd.remotes import is_remote_of, name_of
+
+_MAX_NAMED = 5
 
 
 def route(
@@ -22,45 +25,76 @@ def route(
     `ids`: repo → what the provider calls its remote for good, as far as that is known. A Match without a reason asks
     for a sync; one with a reason says why that repo does not want this event.
     """
-    event = narrowed(event, receiver, events)
-    if event.reason:
-        return (), event.reason
+    if reason := _why_no_wish(event, receiver, events):
+        return (), reason
+    rule = why_ruled_out(event, receiver)
+    event = event if rule else _narrowed(event, receiver)
     about = [repo for repo in repos if _is_about(event, repo, receiver)]
     about = about or [repo for repo in repos if _is_about_renamed(event, repo, ids or {})]
+    if rule:
+        meant = [repo for repo in about if _is_meant(event) and _may_trigger(receiver, repo)]
+        return tuple(_ruled_out(event, repo, rule) for repo in meant), rule
     if not about:
-        return (), _why_nobody(event)
+        return (), _why_nobody(event, receiver)
     found = tuple(_match(event, repo, receiver) for repo in about)
     if all(match.reason for match in found):
         return found, "; ".join(dict.fromkeys(f"{match.repo}: {match.reason}" for match in found))
     return found, ""
 
 
-def narrowed(event: Event, receiver: Receiver, events: Sequence[str]) -> Event:
-    """What the rules of the receiver leave of the event; with a reason where that is nothing."""
-    if reason := _why_unwanted(event, receiver, events):
-        return replace(event, reason=reason)
-    updates = tuple(each for each in event.updates if not receiver.refs or matches(each.ref, receiver.refs))
-    images = tuple(each for each in event.images if _passes(each, receiver))
-    if event.updates and not updates:
-        return replace(event, reason=f"none of the receiver's refs: {_list(each.ref for each in event.updates)}")
-    if event.images and not images:
-        return replace(event, reason=f"none of the receiver's images and tags: {_list(map(spelt, event.images))}")
-    return replace(event, updates=updates, images=images)
+def _may_trigger(receiver: Receiver, repo: Repo) -> bool:
+    return receiver.repos is None or repo.name in receiver.repos
 
 
-def _why_unwanted(event: Event, receiver: Receiver, events: Sequence[str]) -> str:
-    if receiver.suspended is not None:
-        return ": ".join(filter(None, ("the receiver is suspended", receiver.suspended)))
-    if event.reason:
-        return event.reason
-    if event.kind == "ping":
-        return "ping: the webhook works"
-    kind = event.kind.lower()
-    if receiver.events:
-        is_wanted = matches(kind, (each.lower() for each in receiver.events))
-        return "" if is_wanted else f"event '{event.kind}' is none of the receiver's events"
+def _why_no_wish(event: Event, receiver: Receiver, events: Sequence[str]) -> str:
+    """Why the event asks nobody for anything; "" if it may."""
+    if reason := event.reason or ("ping: the webhook works" if event.kind == "ping" else ""):
+        return _why_suspended(receiver) or reason
     is_push = bool(event.images or (event.updates and event.remote))
-    return "" if is_push or matches(kind, events) else f"event '{event.kind}' is not a push"
+    is_wish = receiver.events or is_push or matches(event.kind.lower(), events)
+    return "" if is_wish else _why_suspended(receiver) or f"event '{event.kind}' is not a push"
+
+
+def _why_suspended(receiver: Receiver) -> str:
+    if receiver.suspended is None:
+        return ""
+    return ": ".join(filter(None, ("the receiver is suspended", receiver.suspended)))
+
+
+def why_ruled_out(event: Event, receiver: Receiver) -> str:
+    """Which rule of the receiver leaves nothing of the event; "" if none does."""
+    if reason := _why_suspended(receiver):
+        return reason
+    if receiver.events and not matches(event.kind.lower(), (each.lower() for each in receiver.events)):
+        return f"event '{event.kind}' is none of the receiver's events ({_list(receiver.events)})"
+    left = _narrowed(event, receiver)
+    if event.updates and not left.updates:
+        refs = _list(update.ref for update in event.updates)
+        return f"{refs} matches none of the receiver's refs ({_list(receiver.refs)})"
+    if event.images and not left.images:
+        rules = (("images", receiver.images), ("tags", receiver.tags))
+        told = " or ".join(f"{rule} ({_list(patterns)})" for rule, patterns in rules if patterns)
+        return f"{_list(map(spelt, event.images))} matches none of the receiver's {told}"
+    return ""
+
+
+def _narrowed(event: Event, receiver: Receiver) -> Event:
+    """The refs and images that the rules of the receiver leave."""
+    updates = tuple(each for each in event.updates if not receiver.refs or matches(each.ref, receiver.refs))
+    return replace(event, updates=updates, images=tuple(each for each in event.images if _passes(each, receiver)))
+
+
+def _is_meant(event: Event) -> bool:
+    """Whether it was meant to do something: of a repository much is told that no receiver waits for."""
+    return bool(event.updates or event.images or event.remote is None)
+
+
+def _ruled_out(event: Event, repo: Repo, rule: str) -> Match:
+    ours = [update for update in event.updates if update.ref == f"refs/heads/{repo.ref}"]
+    update = next(iter((*ours, *event.updates)), None)
+    return Match(
+        repo=repo.name, ref=update.ref if update else "", revision=(update and update.revision) or None, reason=rule
+    )
 
 
 def _is_about(event: Event, repo: Repo, receiver: Receiver) -> bool:
@@ -80,7 +114,10 @@ def _is_about_renamed(event: Event, repo: Repo, ids: Mapping[str, str]) -> bool:
     return event.remote is not None and event.remote.id == ids.get(repo.name) != "" and not is_other_image
 
 
-def _why_nobody(event: Event) -> str:
+def _why_nobody(event: Event, receiver: Receiver) -> str:
+    if receiver.repos is not None and (event.images or event.remote is None):
+        what = _list(map(spelt, event.images)) or f"event '{event.kind}'"
+        return f"{what} is for none of the repos that the receiver names ({_list(receiver.repos)})"
     if event.images:
         return f"no repo is configured for the image {_list(map(spelt, event.images))}; see images: and repos:"
     if event.remote is None:
@@ -89,7 +126,7 @@ def _why_nobody(event: Event) -> str:
 
 
 def _match(event: Event, repo: Repo, receiver: Receiver) -> Match:
-    if receiver.repos is not None and repo.name not in receiver.repos:
+    if not _may_trigger(receiver, repo):
         ref, revision = (event.updates[0].ref, event.updates[0].revision) if event.updates else ("", None)
         reason = "is none of the repos that this receiver may trigger"
         return Match(repo=repo.name, ref=ref, revision=revision or None, reason=reason)
@@ -104,7 +141,7 @@ def _of_push(event: Event, repo: Repo, receiver: Receiver) -> Match:
     wanted = f"refs/heads/{repo.ref}"
     update = next((update for update in event.updates if update.ref == wanted), None)
     if update is None:
-        first, pushed = event.updates[0], ", ".join(update.ref for update in event.updates)
+        first, pushed = event.updates[0], _list(update.ref for update in event.updates)
         return Match(repo=repo.name, ref=first.ref, revision=first.revision, reason=f"follows {wanted}, not {pushed}")
     if update.revision is None:
         return Match(
@@ -148,4 +185,6 @@ def spelt(image: Image) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    """The first few, as a stranger may name a million."""
+    few = list(itertools.islice(names, _MAX_NAMED + 1))
+    return ", ".join(few[:_MAX_NAMED]) + (", …" if len(few) > _MAX_NAMED else "")

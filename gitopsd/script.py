@@ -11,6 +11,7 @@ from gitopsd import modes, process, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import matches_image
 from gitopsd.model import Config, Image, Job, JobState, Outcome, Phase, Repo
+from gitopsd.references import is_image
 
 EXIT_TRY_AGAIN = 75
 EXIT_REFUSED = 77
@@ -18,10 +19,6 @@ EXIT_CONFIG = 78
 
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _EVENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
-# As a reference to an image is spelt (github.com/distribution/reference), and a digest (image-spec, "Digests").
-_IMAGE_NAME = re.compile(r"(?=.{1,255}\Z)(\[[0-9A-Fa-f:.]+\][:/])?[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?")
-_IMAGE_TAG = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
-_IMAGE_DIGEST = re.compile(r"([a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]{32,128})?")
 _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
@@ -100,7 +97,7 @@ def _event_environment(repo: Repo, job: Job) -> dict[str, str]:
 
     Where the configuration names the repo's images, others are none.
     """
-    plausible = [image for image in job.images if _is_plausible(image)]
+    plausible = [image for image in job.images if is_image(image)]
     images = [image for image in plausible if (not repo.images or matches_image(image.name, repo.images))]
     last = images[-1] if images else Image(name="", tag="")
     return {
@@ -110,11 +107,6 @@ def _event_environment(repo: Repo, job: Job) -> dict[str, str]:
         "GITOPSD_DIGEST": last.digest,
         "GITOPSD_IMAGES": " ".join(_reference(image) for image in images),
     }
-
-
-def _is_plausible(image: Image) -> bool:
-    parts = ((_IMAGE_NAME, image.name), (_IMAGE_TAG, image.tag), (_IMAGE_DIGEST, image.digest))
-    return all(form.fullmatch(part) for form, part in parts)
 
 
 def _reference(image: Image) -> str:

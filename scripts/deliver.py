@@ -30,7 +30,7 @@ def main() -> int:
             "after": arguments.revision,
             "deleted": False,
             "forced": False,
-            "repository": {"id": 1, "full_name": arguments.name, "clone_url": arguments.url},
+            "repository": {"full_name": arguments.name, "clone_url": arguments.url},
         }
     ).encode()
     secret = os.environ.get("GITHUB_WEBHOOK_SECRET", "")

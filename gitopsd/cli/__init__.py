@@ -177,7 +177,8 @@ def _add_services(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     poll = _add(commands, "poll", _poll, "ask every remote, and queue a sync where one has moved (gitopsd-poll.timer)")
     _add_json(poll)
 
-    catchall = _add(commands, "catchall", _catchall, "queue a sync of every repo (gitopsd-catchall.timer)")
+    what = "queue a sync of every repo that has a remote (gitopsd-catchall.timer)"
+    catchall = _add(commands, "catchall", _catchall, what)
     _add_json(catchall)
 
     run = _add(commands, "run", _run, "sync one repo until none of its jobs is due (what a unit or the daemon starts)")

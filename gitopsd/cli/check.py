@@ -16,10 +16,11 @@ from gitopsd import poll, runner, systemd
 from gitopsd.cli import keys, terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
 from gitopsd.cli.places import as_unit, problem_for_unit
-from gitopsd.cli.problems import of_credential
-from gitopsd.discovery import find_repos
+from gitopsd.cli.problems import of_credential, of_rules
+from gitopsd.discovery import find_repos, origin_of
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.model import Config, Repo
+from gitopsd.remotes import normalise_url
 from gitopsd.store import Store, path_in
 
 _GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")
@@ -81,13 +82,13 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
         units = False
         findings.append(Finding("runner", str(error).removeprefix("runner: ")))
     findings += _secrets(config, in_unit=units)
+    findings += [Finding(f"receiver '{name}'", problem) for name, problem in of_rules(config, found.repos)]
     findings += [
-        Finding(
-            f"receiver '{receiver.name}'", f"repos: '{name}' is none of the repos; take it out, or: gitopsd add URL"
-        )
-        for receiver in config.receivers.values()
-        for name in receiver.repos or ()
-        if name not in found.repos
+        Finding(f"{repo.name}: no receiver names it, so nothing but gitopsd sync runs its command")
+        for repo in found.repos.values()
+        if not repo.url
+        and not repo.images
+        and not any(repo.name in (each.repos or ()) for each in config.receivers.values())
     ]
     if units and os.geteuid() != 0:
         return [
@@ -138,7 +139,8 @@ def of_path(repo: Repo, *, in_unit: bool) -> Finding:
     if in_unit and (problem := problem_for_unit(repo)):
         return Finding(subject, problem)
     if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):
-        return _writable(subject, repo.path)
+        problem = _of_origin(repo)
+        return Finding(subject, problem) if problem else _writable(subject, repo.path)
     if not os.path.isdir(repo.path):
         return Finding(subject, "is not a directory")
     try:
@@ -146,6 +148,14 @@ def of_path(repo: Repo, *, in_unit: bool) -> Finding:
     except OSError as error:
         return Finding(subject, f"cannot be read: {error.strerror}")
     return _writable(subject, repo.path) if empty else Finding(subject, "is neither empty nor a git checkout")
+
+
+def _of_origin(repo: Repo) -> str:
+    """What is wrong with where the checkout comes from: its sync would be refused. "" if nothing is."""
+    origin = origin_of(repo.path)
+    if not origin or normalise_url(origin) == normalise_url(repo.url):
+        return ""
+    return f"its origin is {origin}, and url is {repo.url}; git -C {repo.path} remote set-url origin {repo.url}"
 
 
 def _writable(subject: str, path: Path) -> Finding:

@@ -49,7 +49,7 @@ def replay(config_path: Path, name: str, *, wait: bool, as_json: bool) -> int:
         if as_json:
             terminal.print_json({"delivery": terminal.delivery_json(again), "jobs": []})
         else:
-            print(f"delivery {delivery.number} leads to nothing: {_after(again.reason)}")
+            print(terminal.plain(f"delivery {delivery.number} leads to nothing: {_after(again.reason)}").plain)
         return exits.EXIT_REFUSED
     queued = [job for job in map(store.job, again.jobs) if job]
     if not wait:

@@ -15,7 +15,8 @@ from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, HmacScheme, Receiver
 from gitopsd.providers import PROVIDERS
-from gitopsd.store import PROOF_NOTE, Store, path_in
+from gitopsd.store import Store, path_in
+from gitopsd.store.notes import PROOF_NOTE
 
 _NO_HOST = "YOUR.HOST"
 _EVERYWHERE = re.compile(r"^(0\.0\.0\.0|\[::\])(?=:)")
@@ -26,7 +27,7 @@ def init(config_path: Path, names: Sequence[str], *, host: str, rotate: bool, fi
     require_host(host)
     config = configuration.load(config_path)
     receivers = _chosen(config, names)
-    _require_units(config)
+    _require_units(config, receivers)
     secret_names = list(dict.fromkeys(receiver.secrets[0] for receiver in receivers))
     if finish:
         return _finish(config, secret_names)
@@ -46,9 +47,10 @@ def _chosen(config: Config, names: Sequence[str]) -> list[Receiver]:
     return [receiver for name, receiver in config.receivers.items() if name in names or not names]
 
 
-def _require_units(config: Config) -> None:
+def _require_units(config: Config, receivers: Sequence[Receiver]) -> None:
     if not runner.uses_units(config):
-        hint = "export it to gitopsd serve: export GITHUB_WEBHOOK_SECRET=$(openssl rand -hex 32)"
+        variable = systemd.variable_of(receivers[0].secrets[0])
+        hint = f"export it to gitopsd serve: export {variable}=$(openssl rand -hex 32); docs/providers.md has the forms"
         raise GitopsdError(f"a secret is made for gitopsd.service, and syncs are no units here; {hint}")
     if os.geteuid() != 0:
         raise GitopsdError("only root may write secrets; run: sudo gitopsd init")

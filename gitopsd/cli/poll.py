@@ -12,7 +12,8 @@ from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Trigger
-from gitopsd.store import POLL_NOTE, Store, path_in
+from gitopsd.store import Store, path_in
+from gitopsd.store.notes import POLL_NOTE
 
 
 def poll(config_path: Path, *, as_json: bool) -> int:

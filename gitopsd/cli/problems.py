@@ -5,15 +5,27 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from gitopsd import config as configuration
 from gitopsd import lock, runner, systemd
 from gitopsd.cli import terminal
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, RemoteName, Repo
 from gitopsd.remotes import is_remote_of, normalise_url
 from gitopsd.runner import UnitState
-from gitopsd.store import POLL_NOTE, REFUSED_NOTE, REMOTES_NOTE, STATUS_NOTE, Store
+from gitopsd.signatures import NO_SECRET
+from gitopsd.store import Store
+from gitopsd.store.notes import (
+    CONFIG_NOTE,
+    POLL_NOTE,
+    REFUSED_NOTE,
+    REJECTED_NOTE,
+    REMOTES_NOTE,
+    STATUS_NOTE,
+    UNKNOWN_RECEIVER,
+)
 
 _PATIENCE_SEC = 20.0
+_RECENT_SEC = 3600.0
 _REFUSED_SEC = 7 * 86400.0
 
 
@@ -33,11 +45,38 @@ def of_daemon(config: Config, store: Store, repos: Collection[str], *, refusals:
     if os.geteuid() == 0 and states:  # who else cannot see them
         problems = [*dict.fromkeys([*problems, *_closed_receivers(config)])]
     problems += _of_suspended(config)
+    problems += [*_of_stale(config, store, in_unit=bool(states)), *_of_unknown(config, store)]
     for name in config.receivers if refusals else ():
         if any(f"receiver '{name}' is closed" in problem for problem in problems):
             continue
         problems += _of_refusals(name, store.read_note(f"{REFUSED_NOTE}{name}") or {})
     return [*problems, *_of_helpers(states), *_of_poll(store, repos)]
+
+
+def _of_stale(config: Config, store: Store, *, in_unit: bool) -> Iterator[str]:
+    note = store.read_note(CONFIG_NOTE)
+    if note and note["digest"] != configuration.digest(config) and not lock.is_free(config.state_dir, lock.DAEMON):
+        do = f"systemctl reload {runner.DAEMON_UNIT}" if in_unit else "kill -HUP its process"
+        since = terminal.ago(note["at"], time.time())
+        yield f"the configuration was changed, and the daemon goes by that of {since}; {do}"
+
+
+def of_rules(config: Config, repos: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each rule of a receiver that cannot be as it was meant, with the receiver. `repos`: the names that there are."""
+    for receiver in config.receivers.values():
+        for name in receiver.repos or ():
+            if name not in repos:
+                yield receiver.name, f"repos: '{name}' is none of the repos; take it out, or: gitopsd add URL"
+        if receiver.max_body is not None and receiver.max_body > config.max_body:
+            yield receiver.name, f"max_body: no receiver reads more than max_body of all, {config.max_body}"
+
+
+def _of_unknown(config: Config, store: Store) -> Iterator[str]:
+    """What came for a receiver that there is not, as long as that may be about the webhook somebody has just made."""
+    rejected = store.read_note(f"{REJECTED_NOTE}{UNKNOWN_RECEIVER}")
+    if rejected and time.time() - rejected["at"] < _RECENT_SEC:
+        known = ", ".join(config.receivers)
+        yield f"something came {terminal.ago(rejected['at'], time.time())}, and {rejected['reason']} (known: {known})"
 
 
 def _of_suspended(config: Config) -> Iterator[str]:
@@ -51,6 +90,8 @@ def _of_refusals(receiver: str, refusals: Mapping[str, Mapping[str, Any]]) -> It
     for webhook, refused in refusals.items():
         if time.time() - refused["at"] < _REFUSED_SEC:
             when, which = terminal.ago(refused["at"], time.time()), f" of webhook {webhook}" if webhook else ""
+            if refused["reason"] == NO_SECRET:  # it is told that the receiver is closed
+                continue
             hint = "; is the secret the same at the provider?" if "secret" in refused["reason"] else ""
             yield f"receiver '{receiver}' refused a delivery{which} {when}: {refused['reason']}{hint}"
 
@@ -71,7 +112,8 @@ def of_remotes(config: Config, store: Store, repos: Iterable[Repo]) -> Iterator[
     for repo in repos:
         for remote in (note[repo.name] for note in told if repo.name in note):
             name = RemoteName(full_name=remote["name"], urls=tuple(remote["urls"]))
-            if remote["url"] == normalise_url(repo.url) and not is_remote_of(repo, name):
+            is_same = remote["url"] == normalise_url(repo.url)
+            if is_same and remote["renamed"] and not is_remote_of(repo, name):
                 yield f"the remote of {repo.name} is called {remote['name']} now; correct its url, which is {repo.url}"
 
 

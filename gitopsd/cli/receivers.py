@@ -15,12 +15,12 @@ from gitopsd.cli.endpoints import has_token_in_path, path_of, require_host
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon
 from gitopsd.model import Delivery, Receiver
-from gitopsd.store import REJECTED_NOTE, UNKNOWN_RECEIVER, Store, path_in
+from gitopsd.store import Store, path_in
+from gitopsd.store.notes import REJECTED_NOTE, UNKNOWN_RECEIVER
 
 _HEADINGS = ("RECEIVER", "PROVIDER", "URL", "TRIGGERS", "LAST DELIVERY", "LAST REFUSED")
 _RULES = ("events", "refs", "paths", "images", "tags", "allow_from")
 _LOOK_BACK = 100
-_RECENT_SEC = 7 * 86400.0
 
 
 def receivers(config_path: Path, *, host: str, as_json: bool) -> int:
@@ -52,11 +52,6 @@ def receivers(config_path: Path, *, host: str, as_json: bool) -> int:
             for receiver, delivery, rejected in rows
         ],
     )
-    if astray and now - astray["at"] < _RECENT_SEC:
-        problems = [
-            *problems,
-            f"{terminal.ago(astray['at'], now)} something came for a receiver that is not configured",
-        ]
     for problem in problems:
         out.print(terminal.plain(f"! {problem}"), style="bold red")
     return EXIT_DONE
@@ -102,6 +97,8 @@ def _triggers(receiver: Receiver) -> Iterator[str]:
     for rule in _RULES:
         if patterns := getattr(receiver, rule):
             yield f"{rule} {', '.join(patterns)}"
+    if receiver.max_body is not None:
+        yield f"max_body {receiver.max_body}"
 
 
 def _told(delivery: Delivery | None, now: float) -> str:
@@ -121,6 +118,7 @@ def _json(
         "repos": None if receiver.repos is None else list(receiver.repos),
         **{rule: list(getattr(receiver, rule)) for rule in _RULES},
         "suspended": receiver.suspended,
+        "max_body": receiver.max_body,
         "last_delivery": terminal.delivery_json(delivery) if delivery else None,
         "last_rejected": _rejected_json(rejected),
     }

@@ -12,7 +12,7 @@ from gitopsd import config as configuration
 from gitopsd import joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
-from gitopsd.cli.problems import of_daemon, of_remotes, of_units, of_waiting, states_of_units
+from gitopsd.cli.problems import of_daemon, of_remotes, of_rules, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Job, JobState, Repo
@@ -60,6 +60,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
             [
                 *trouble,
                 *of_daemon(config, store, asked),
+                *(f"receiver '{receiver}': {problem}" for receiver, problem in of_rules(config, found.repos)),
                 *of_remotes(config, store, repos),
                 *of_units(units, pending),
                 *waiting,

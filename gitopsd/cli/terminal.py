@@ -114,7 +114,9 @@ def ask(question: str) -> bool:
 
 def print_json(value: Any) -> None:
     """Print `value` for machines."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Control characters beyond ASCII, and what turns the direction of writing: JSON does not ask to escape them.
+    print("".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text))
 
 
 def plain(text: str) -> Text:

@@ -121,7 +121,8 @@ def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Ite
         return
     revision = terminal.short(delivery.revision) if delivery.revision else ""
     what = " ".join(filter(None, (delivery.event, delivery.ref or delivery.remote, revision)))
-    yield "delivery", f"{what}, {terminal.ago(delivery.received_at, now)} ({delivery.receiver}, {delivery.delivery_id})"
+    source = f"no {delivery.number}, {delivery.receiver}, {delivery.delivery_id}"
+    yield "delivery", f"{what}, {terminal.ago(delivery.received_at, now)} ({source})"
     accepted = delivery.decision is Decision.ACCEPTED
     because = f" as job {', '.join(map(str, delivery.jobs))}" if accepted else f": {delivery.reason}"
     yield "decision", f"{delivery.decision}{because}"

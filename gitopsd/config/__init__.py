@@ -1,5 +1,6 @@
 """YAML + JSON Schema → frozen dataclasses; every error at once, with its path."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_PATH",
     "DEFAULT_RECEIVER",
     "default_state_dir",
+    "digest",
     "dump",
     "dump_repo",
     "file_of",
@@ -197,6 +199,11 @@ def dump(config: Config) -> str:
     if config.proxy.trusted:
         data["proxy"] = {"trusted": list(config.proxy.trusted), "header": config.proxy.header}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def digest(config: Config) -> str:
+    """What tells two configurations apart."""
+    return hashlib.sha256(dump(config).encode()).hexdigest()
 
 
 def _receiver_data(receiver: Receiver) -> dict[str, Any]:

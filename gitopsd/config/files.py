@@ -130,6 +130,8 @@ def schema_problems(file: ConfigFile) -> Iterator[str]:
                 yield file.problem(where, f"'{key}' is missing: {_parent_description((*where, key))}")
         else:
             wanted = error.schema.get("description") or _parent_description(where)
+            if error.validator == "enum":
+                wanted = f"{wanted} (one of {', '.join(error.validator_value)})"
             # Never the value itself: it may be a secret that stands where its name belongs, and readyz says this too.
             yield file.problem(where, f"{_kind(error.instance)} is not right; wanted: {wanted}")
 

@@ -42,6 +42,6 @@ PROVIDER = Provider(
     form_at="Cloudflare: Notifications, Destinations, Webhooks, Create",
     form=(
         ("Name", "gitopsd"),
-        ("Notification", "then: All Notifications, Add, Pages: Project updates, the webhook gitopsd"),
+        ("Notification", "All Notifications, Add, Pages: Project updates, Deployment success, the webhook gitopsd"),
     ),
 )

@@ -2,14 +2,14 @@
 
 Source: ADR-005, "Cloudflare Sync Architecture", and workers/sync-cf of github.com/joeblew999/xplat. An event has
 `type`, `timestamp`, `action`, `resource` and `source`, and may have `account_id`, `zone_id`, `metadata` and `raw`. It
-has no id, but a time, which is that of the arrival at the worker. The token is a bearer's (RFC 6750).
+has no id, and its time is that of the arrival at the worker. The token is a bearer's (RFC 6750).
 """
 
 import re
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, TokenScheme
-from gitopsd.payload import Payload, get_id, get_text
+from gitopsd.payload import Payload, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -23,16 +23,9 @@ def parse(_headers: Headers, payload: Payload) -> Event:
     return Event(kind=kind)
 
 
-def delivery_id(_headers: Headers, payload: Payload) -> str:
-    """What happened and when, to the millisecond. "" if that is not told."""
-    parts = [get_id(payload, key) for key in ("type", "action", "resource", "timestamp")]
-    return ":".join(parts) if all(parts) else ""
-
-
 PROVIDER = Provider(
     name="cloudflare-worker",
     schemes=(TokenScheme(header="AUTHORIZATION", prefix="Bearer "),),
-    delivery_id=delivery_id,
     parse=parse,
     media_types=(JSON,),
     events=("pages_deploy",),

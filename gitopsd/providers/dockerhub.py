@@ -17,19 +17,9 @@ def parse(_headers: Headers, payload: Payload) -> Event:
     return Event(kind="push", images=(image_of(name, tag, host="docker.io", keys=("repo_name", "tag", "")),))
 
 
-def delivery_id(_headers: Headers, payload: Payload) -> str:
-    """What was pushed and when: what comes again is the same push. "" if the time is not told."""
-    data, repository = payload.get("push_data"), payload.get("repository")
-    if not isinstance(data, dict) or not isinstance(repository, dict):
-        return ""
-    parts = repository.get("repo_name"), data.get("tag"), data.get("pushed_at")
-    return ":".join(map(str, parts)) if all(isinstance(part, str | int | float) for part in parts) else ""
-
-
 PROVIDER = Provider(
     name="dockerhub",
     schemes=(PathScheme(),),
-    delivery_id=delivery_id,
     parse=parse,
     media_types=(JSON,),
     url_label="Webhook URL",

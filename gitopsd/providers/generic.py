@@ -14,37 +14,48 @@ import re
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, Image, PathScheme, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_text
-from gitopsd.providers.images import host_in, image_of
+from gitopsd.providers.images import image_of
 from gitopsd.providers.provider import Headers, Provider, id_in, update_of
+from gitopsd.references import host_in
 
 _LIKE_A_FULL_REF = re.compile(r"\brefs/")
 
-_EVENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_EVENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 EVENTS = ("*",)
 """Whoever makes the body up means what it says."""
 
-TRIAL = "no 'repository' and 'ref': a trial"
+TRIAL = "a trial: the webhook works"
+
+_TRIALS = ("ping", "test")
 
 
 def parse(_headers: Headers, payload: Payload) -> Event:
     """The Event of such a body. Raises PayloadError.
 
-    One with none of what is looked for is a trial, or from a sender whose body cannot be chosen: nothing is asked for.
-    With one of `repository` and `ref` the other was forgotten.
+    An empty one, or the event "ping" or "test", is a trial. With one of `repository` and `ref` the other was forgotten.
     """
+    repository, ref, event = get_text(payload, "repository", ""), get_text(payload, "ref", ""), payload.get("event")
+    if repository and ref:
+        return Event(kind="push", remote=remote_of(repository), updates=(_update(payload, ref),))
+    if ref:
+        raise PayloadError("'repository' is missing or empty")
     if payload.get("image") is not None:
         return Event(kind="image", images=(_image(payload),))
-    repository, ref, event = get_text(payload, "repository", ""), get_text(payload, "ref", ""), payload.get("event")
-    if not ref and isinstance(event, str) and _EVENT.fullmatch(event):
-        return Event(kind=event, remote=remote_of(repository) if repository else None)
-    if not repository and not ref:
+    if not payload or event in _TRIALS:
         return Event(kind="ping", reason=TRIAL)
-    if not repository:
-        raise PayloadError("'repository' is missing or empty")
-    if not ref:
+    if event is not None:
+        return Event(kind=_word(payload), remote=remote_of(repository) if repository else None)
+    if repository:
         raise PayloadError("'ref' is missing or empty")
-    return Event(kind="push", remote=remote_of(repository), updates=(_update(payload, ref),))
+    raise PayloadError("there is no 'repository' with 'ref', no 'image' and no 'event' in it")
+
+
+def _word(payload: Payload) -> str:
+    event = get_text(payload, "event")
+    if not _EVENT.fullmatch(event):
+        raise PayloadError("'event' is no word of letters, digits and _ . : - (at most 64 of them)")
+    return event
 
 
 def remote_of(repository: str) -> RemoteName:
@@ -54,10 +65,13 @@ def remote_of(repository: str) -> RemoteName:
 
 
 def _image(payload: Payload) -> Image:
-    name, tag, digest = get_text(payload, "image"), get_text(payload, "tag", ""), get_text(payload, "digest", "")
+    """Tag and digest may stand in the name, too, as a person writes a reference: `me/blog:v1@sha256:…`."""
+    name, at, digest = get_text(payload, "image").partition("@")
     host = host_in(name)
-    repository = name.removeprefix(f"{host}/") if host else name
-    return image_of(repository, tag or None, digest, host=host, keys=("image", "tag", "digest"))
+    repository, colon, tag = (name.removeprefix(f"{host}/") if host else name).partition(":")
+    tag = tag if colon else get_text(payload, "tag", "")
+    digest = digest if at else get_text(payload, "digest", "")
+    return image_of(repository, tag if colon else tag or None, digest, host=host, keys=("image", "tag", "digest"))
 
 
 def _update(payload: Payload, ref: str) -> RefUpdate:

@@ -10,6 +10,7 @@ from gitopsd.providers.provider import Headers, Provider, event_in, id_in, remot
 _FILE_KEYS = ("added", "modified", "removed")
 _MAX_COMMITS = 2048
 _MAX_FILES = 300
+_MAX_PATH = 4096
 _URL_KEYS = ("clone_url", "ssh_url", "git_url", "html_url")
 
 
@@ -52,11 +53,16 @@ def _files(payload: Payload) -> tuple[str, ...] | None:
     for commit in commits:
         lists = [commit.get(key) if isinstance(commit, dict) else None for key in _FILE_KEYS]
         names = [name for each in lists if isinstance(each, list) for name in each]
-        is_told = all(isinstance(each, list) for each in lists) and all(isinstance(name, str) for name in names)
-        if not is_told or len(names) >= _MAX_FILES:
+        is_told = all(isinstance(each, list) for each in lists) and all(map(_is_path, names))
+        # Of a very large commit all lists are empty.
+        if not is_told or not 0 < len(names) < _MAX_FILES:
             return None
         found |= dict.fromkeys(names)
     return tuple(found) or None
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _MAX_PATH
 
 
 PROVIDER = Provider(

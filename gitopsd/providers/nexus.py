@@ -9,8 +9,9 @@ import re
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, HmacScheme
 from gitopsd.payload import Payload, get_object, get_text
-from gitopsd.providers.images import NO_TAG, image_of, is_digest
+from gitopsd.providers.images import NO_TAG, image_of
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in
+from gitopsd.references import is_digest
 
 _KIND = re.compile(r"[a-z]{1,32}(:[a-z]{1,32}){0,3}")
 _REPOSITORY = "rm:repository:"

@@ -17,12 +17,12 @@ _TEST_TAGS, _TEST_COUNT = {"latest", "foo"}, 3
 
 def parse(_headers: Headers, payload: Payload) -> Event:
     """The Event of a delivery. Raises PayloadError if it is not what Quay sends."""
+    host, _, name = get_text(payload, "docker_url").partition("/")
     if payload.get("updated_tags") is None:
         return Event(kind="notification", reason="it tells of no updated tags; choose the event Push to Repository")
     tags = _tags(payload)
     if set(tags) == _TEST_TAGS and payload.get("pruned_image_count") == _TEST_COUNT:
         return Event(kind="ping", reason="a test notification: the webhook works")
-    host, _, name = get_text(payload, "docker_url").partition("/")
     images = tuple(image_of(name, tag, host=host, keys=("docker_url", "updated_tags", "")) for tag in tags)
     return Event(kind="push", images=images, reason="" if images else "the push names no tag")
 

@@ -12,7 +12,7 @@ from gitopsd.providers.provider import Headers, Provider, id_in, signing_key
 
 def parse(headers: Headers, payload: Payload) -> Event:
     """The Event of a body as `generic` has it, wrapped or not. Raises PayloadError."""
-    is_wrapped = "type" in payload and "data" in payload and not payload.keys() & {"repository", "ref"}
+    is_wrapped = {"type", "data"} <= payload.keys() and not payload.keys() & {"repository", "ref", "image", "event"}
     return generic.parse(headers, get_object(payload, "data") if is_wrapped else payload)
 
 

@@ -17,7 +17,9 @@ from gitopsd.model import (
 from gitopsd.signatures import ed25519, hmacs, standard, tokens
 from gitopsd.signatures.parts import AbsentError
 
-__all__ = ["verify"]
+__all__ = ["NO_SECRET", "verify"]
+
+NO_SECRET = "the receiver has no usable secret"  # noqa: S105 - what is said of one that is missing
 
 
 def verify(schemes: Sequence[Scheme], request: Request, secrets: Sequence[Secret], now: float) -> Secret:
@@ -36,7 +38,7 @@ def verify(schemes: Sequence[Scheme], request: Request, secrets: Sequence[Secret
         except SignatureError as error:
             problems.append(error)
     if not usable:
-        raise SignatureError("the receiver has no usable secret")
+        raise SignatureError(NO_SECRET)
     if request.token and PathScheme() not in schemes:
         raise SignatureError("the path goes on behind the receiver's name")
     if proof:

@@ -9,44 +9,19 @@ from typing import Any
 
 from gitopsd.errors import StoreError
 from gitopsd.model import Body, Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
-from gitopsd.store import deliveries, jobs
+from gitopsd.store import deliveries, jobs, notes
 from gitopsd.store.database import Connection, Database, Row
-from gitopsd.store.rows import delivery_of, job_of
+from gitopsd.store.rows import JOBS, delivery_of, job_of
 
 SEEN_SEC = 7 * 86400.0
 """How long an accepted delivery's id counts as seen."""
 
-STATUS_NOTE = "daemon"
-"""The note of the daemon for `gitopsd status`: a list of lines on what it found closed or broken."""
-
-POLL_NOTE = "poll"
-"""What the last poll could not ask: {at, problems: {repo: why}}."""
-
-REFUSED_NOTE = "refused by "
-"""Followed by a receiver's name: when and why it refused deliveries, as {webhook: {at, reason}}.
-
-`webhook` is what its sender calls it, or "". It is taken out once a delivery of that webhook was in order.
-"""
-
-UNKNOWN_RECEIVER = "(unknown)"
-"""What the receiver of a delivery is called where there is none of that name."""
-
-REJECTED_NOTE = "rejected by "
-"""Followed by a receiver's name: the last attempt that was refused, as {at, reason}, whatever came after it."""
-
-REMOTES_NOTE = "remotes of "
-"""Followed by a receiver's name: what its provider calls the remotes, as {repo: {url, id, name, urls}}.
-
-`url` is what the configuration called it then, as `remotes.normalise_url` has it.
-"""
-
-PROOF_NOTE = "proven by "
-"""Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""
-
 _LARGEST_ID = 2**63 - 1
 # A job from the future tells of a clock that was set back: its time can no longer be told, so it is due.
 _DUE = "state = 'pending' AND (due_at <= ? OR created_at > ?)"
-_DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
+_LAST_DONE = f"SELECT * FROM {JOBS} WHERE repo = ? AND state IN ('succeeded', 'unchanged') ORDER BY id DESC LIMIT 1"
+_LAST_VERDICT = f"""SELECT * FROM {JOBS} WHERE repo = ? AND state IN ('succeeded', 'unchanged', 'failed', 'refused')
+    ORDER BY id DESC LIMIT 1"""
 
 
 def path_in(state_dir: Path) -> Path:
@@ -144,7 +119,7 @@ class Store:
     def due(self) -> list[str]:
         """The repos with a pending job whose time has come, the longest waiting first."""
         now = self._clock()
-        rows = self._read(f"SELECT repo FROM jobs WHERE {_DUE} ORDER BY due_at, id", (now, now))  # noqa: S608
+        rows = self._read(f"SELECT repo FROM jobs WHERE {_DUE} ORDER BY due_at, id", (now, now))
         return [row["repo"] for row in rows]
 
     def next_due_at(self) -> float | None:
@@ -162,40 +137,37 @@ class Store:
         return any(self._read(query, ()) for query in queries)
 
     def running(self) -> list[Job]:
-        """The jobs that are recorded as running."""
-        return [job_of(row) for row in self._read("SELECT * FROM jobs WHERE state = 'running' ORDER BY id", ())]
+        """The jobs that are recorded as running, the oldest first."""
+        # To be sorted by SQLite keeps it from its partial index.
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE state = 'running'", ())
+        return sorted(map(job_of, rows), key=lambda job: job.id)
 
     def job(self, job_id: int) -> Job | None:
         """The job with this id."""
         if job_id > _LARGEST_ID:
             return None
-        rows = self._read("SELECT * FROM jobs WHERE id = ?", (job_id,))
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE id = ?", (job_id,))
         return job_of(rows[0]) if rows else None
 
     def successor(self, job: Job) -> Job | None:
         """The job that took over from an interrupted, superseded or failed one."""
-        rows = self._read("SELECT * FROM jobs WHERE retry_of = ? ORDER BY id LIMIT 1", (job.id,))
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE retry_of = ? ORDER BY id LIMIT 1", (job.id,))
         return job_of(rows[0]) if rows else None
 
     def jobs(self, repo: str | None = None, *, limit: int) -> list[Job]:
         """The newest jobs (of `repo`), newest first."""
         condition, values = ("repo = ?", (repo,)) if repo is not None else ("TRUE", ())
-        rows = self._read(f"SELECT * FROM jobs WHERE {condition} ORDER BY id DESC LIMIT ?", (*values, limit))  # noqa: S608
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE {condition} ORDER BY id DESC LIMIT ?", (*values, limit))
         return [job_of(row) for row in rows]
 
     def last_job(self, repo: str, *, done: bool = False) -> Job | None:
         """The newest job of `repo` that ended with a verdict; with `done`, the newest that left a revision in place."""
-        states = _DONE if done else (*_DONE, JobState.FAILED, JobState.REFUSED)
-        marks = ", ".join("?" * len(states))
-        rows = self._read(
-            f"SELECT * FROM jobs WHERE repo = ? AND state IN ({marks}) ORDER BY id DESC LIMIT 1",  # noqa: S608
-            (repo, *states),
-        )
+        rows = self._read(_LAST_DONE if done else _LAST_VERDICT, (repo,))
         return job_of(rows[0]) if rows else None
 
     def unfinished(self, repo: str, state: JobState) -> Job | None:
         """The pending or the running job of `repo`."""
-        rows = self._read("SELECT * FROM jobs WHERE repo = ? AND state = ?", (repo, state))
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE repo = ? AND state = ?", (repo, state))
         return job_of(rows[0]) if rows else None
 
     def claim(self, repo: str, interrupted: Callable[[Job], Outcome], retry: Retry) -> Job | None:
@@ -208,7 +180,7 @@ class Store:
         with self._transaction() as connection:
             now = self._clock()
             for row in connection.execute(
-                "SELECT * FROM jobs WHERE repo = ? AND state = 'running'", (repo,)
+                f"SELECT * FROM {JOBS} WHERE repo = ? AND state = 'running'", (repo,)
             ).fetchall():
                 job = job_of(row)
                 jobs.end(connection, job, interrupted(job), now)
@@ -218,15 +190,17 @@ class Store:
                 )
             now = self._clock()  # what was just queued again must not seem to come from the future, and so be due
             found = connection.execute(
-                f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",  # noqa: S608 - a constant
+                f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",
                 (repo, now, now),
             ).fetchone()
             if found is None:
                 return None
+            job = self._job(connection, found["id"])
+            jobs.take_over(connection, job, self._last_verdict(connection, repo))
             connection.execute(
-                "UPDATE jobs SET state = 'running', started_at = ?, reason = '' WHERE id = ?", (now, found["id"])
+                "UPDATE jobs SET state = 'running', started_at = ?, reason = '' WHERE id = ?", (now, job.id)
             )
-            return self._job(connection, found["id"])
+            return self._job(connection, job.id)
 
     def finish(self, job: Job, outcome: Outcome, retry: Retry) -> Job:
         """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that."""
@@ -279,12 +253,16 @@ class Store:
             connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))
 
     def read_note(self, key: str) -> Any:
-        """The JSON value under `key`; None if there is none."""
+        """The JSON value under `key`; None if there is none, or one of another form than `notes` says."""
         rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
-        return json.loads(rows[0]["value"]) if rows else None
+        return notes.value_of(key, rows[0]["value"]) if rows else None
+
+    def _last_verdict(self, connection: Connection, repo: str) -> Job | None:
+        row = connection.execute(_LAST_VERDICT, (repo,)).fetchone()
+        return job_of(row) if row else None
 
     def _job(self, connection: Connection, job_id: int) -> Job:
-        return job_of(connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone())
+        return job_of(connection.execute(f"SELECT * FROM {JOBS} WHERE id = ?", (job_id,)).fetchone())
 
 
 def _delay_sec(retry: Retry, count: int) -> float:

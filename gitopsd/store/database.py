@@ -1,12 +1,13 @@
 """One SQLite file: opened on first use, shared by threads and processes, mended without a restart."""
 
+import functools
 import grp
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,25 @@ _MIGRATIONS = (
     CREATE INDEX matches_by_delivery ON matches (delivery);
     CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,
-    # Bodies are rows of their own, so that nothing has to read past them. `skipped_from` and `revision` are the ends of
-    # a push that a receiver's `paths` left out.
+    # Tables of their own: a process of the version before, which goes on beside us until its sync ends, reads whole
+    # rows of the others. `skips` has the two ends of each push that `paths` left out; ids of bodies have no gaps.
     """
-    ALTER TABLE jobs ADD COLUMN event TEXT;
-    ALTER TABLE jobs ADD COLUMN images TEXT NOT NULL DEFAULT '[]';
-    ALTER TABLE matches ADD COLUMN revision TEXT NOT NULL DEFAULT '';
-    ALTER TABLE matches ADD COLUMN skipped_from TEXT NOT NULL DEFAULT '';
-    CREATE INDEX matches_skipped ON matches (repo, revision) WHERE skipped_from != '';
+    CREATE TABLE wishes (
+        job INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+        event TEXT,
+        images TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE skips (
+        delivery INTEGER NOT NULL REFERENCES deliveries ON DELETE CASCADE,
+        repo TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        skipped_from TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX skips_by_revision ON skips (repo, revision);
+    CREATE INDEX skips_by_delivery ON skips (delivery);
     CREATE TABLE bodies (
-        delivery INTEGER PRIMARY KEY REFERENCES deliveries ON DELETE CASCADE,
+        id INTEGER PRIMARY KEY,
+        delivery INTEGER NOT NULL UNIQUE REFERENCES deliveries ON DELETE CASCADE,
         event_header TEXT NOT NULL,
         text BLOB NOT NULL
     ) STRICT;
@@ -193,20 +203,40 @@ def _prepare(connection: Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # one user may have written the file, and another opens it
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
-        raise _ForeignError("it has triggers or views, which gitopsd never makes")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute("BEGIN")  # both looks are at one moment
+    version, found = connection.execute("PRAGMA user_version").fetchone()[0], _schema(connection)
+    connection.execute("COMMIT")
     if version > len(_MIGRATIONS):
         raise _NewerError(f"written by a newer gitopsd (version {version})")
+    if found != _schema_of(version):
+        raise _ForeignError("its tables are not those that gitopsd makes")
     if version == len(_MIGRATIONS):
         return
     # Two processes may find the same old file: the second waits here, and then has nothing left to do.
     connection.execute("BEGIN IMMEDIATE")
-    for number in range(connection.execute("PRAGMA user_version").fetchone()[0], len(_MIGRATIONS)):
+    _migrate(connection, connection.execute("PRAGMA user_version").fetchone()[0], len(_MIGRATIONS))
+    connection.execute("COMMIT")
+
+
+def _migrate(connection: Connection, version: int, target: int) -> None:
+    for number in range(version, target):
         for statement in _MIGRATIONS[number].split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number + 1}")
-    connection.execute("COMMIT")
+
+
+def _schema(connection: Connection) -> frozenset[tuple[str, ...]]:
+    """What is in the file. What SQLite keeps there for itself (ANALYZE) does not count."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'")
+    return frozenset(tuple(row) for row in rows)
+
+
+@functools.cache
+def _schema_of(version: int) -> frozenset[tuple[str, ...]]:
+    """What a file of this version has in it: nothing more, as one user may have made it, and another opens it."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _migrate(connection, 0, version)
+        return _schema(connection)
 
 
 def _switch_to_wal(connection: Connection) -> None:

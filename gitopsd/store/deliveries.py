@@ -18,8 +18,13 @@ ONE = """SELECT d.*, NULL AS job, NULL AS miss,
     (SELECT group_concat(job) FROM matches WHERE delivery = d.id AND job IS NOT NULL) AS jobs
     FROM deliveries d WHERE d.id = ?1 OR d.delivery_id = ?2
     ORDER BY d.id = ?1 DESC, d.decision = 'duplicate', d.id DESC LIMIT 1"""
-# Where a push came from that was left out, if it led to this revision.
-SKIPPED_FROM = "SELECT skipped_from FROM matches WHERE repo = ? AND revision = ? AND skipped_from != '' LIMIT 1"
+# Where a push came from that led to this revision, if everybody left it out who ever told of a push of this repo.
+SKIPPED_FROM = """SELECT s.skipped_from FROM skips s WHERE s.repo = ?1 AND s.revision = ?2 AND NOT EXISTS (
+    SELECT 1 FROM matches m JOIN deliveries d ON d.id = m.delivery
+    WHERE m.repo = ?1 AND d.ref != '' AND d.receiver NOT IN (
+        SELECT t.receiver FROM skips o JOIN deliveries t ON t.id = o.delivery WHERE o.repo = ?1 AND o.revision = ?2
+    )) LIMIT 1"""
+_MAX_REASON = 1000
 
 
 def seen(connection: Connection, delivery: Delivery, since: float) -> list[tuple[Match, int | None]]:
@@ -47,27 +52,30 @@ def insert(connection: Connection, delivery: Delivery, matches: Sequence[tuple[M
             delivery.ref,
             delivery.revision,
             delivery.decision,
-            delivery.reason,
+            delivery.reason[:_MAX_REASON],
             delivery.received_at,
         ),
     )
     number = int(cursor.lastrowid or 0)
     connection.executemany(
-        "INSERT INTO matches (delivery, repo, job, reason, revision, skipped_from) VALUES (?, ?, ?, ?, ?, ?)",
-        [(number, match.repo, job, match.reason, match.revision or "", match.skipped_from) for match, job in matches],
+        "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
+        [(number, match.repo, job, match.reason and match.reason[:_MAX_REASON]) for match, job in matches],
+    )
+    connection.executemany(
+        "INSERT INTO skips (delivery, repo, revision, skipped_from) VALUES (?, ?, ?, ?)",
+        [(number, match.repo, match.revision, match.skipped_from) for match, _ in matches if match.skipped_from],
     )
     return number
 
 
 def insert_body(connection: Connection, number: int, body: Body, keep: int) -> None:
     """Keep the body of a delivery, and of all the last `keep` ones."""
-    connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (number, body.event_header, body.text))
+    connection.execute(
+        "INSERT INTO bodies (delivery, event_header, text) VALUES (?, ?, ?)", (number, body.event_header, body.text)
+    )
     prune_bodies(connection, keep)
 
 
 def prune_bodies(connection: Connection, keep: int) -> None:
     """Forget all bodies but the last `keep` ones."""
-    connection.execute(
-        "DELETE FROM bodies WHERE delivery <= (SELECT delivery FROM bodies ORDER BY delivery DESC LIMIT 1 OFFSET ?)",
-        (keep,),
-    )
+    connection.execute("DELETE FROM bodies WHERE id <= (SELECT max(id) FROM bodies) - ?", (keep,))

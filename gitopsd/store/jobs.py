@@ -1,46 +1,38 @@
 """How a job comes to be and ends, within a transaction."""
 
 import json
+from collections.abc import Iterable
 
-from gitopsd.model import Job, Match, Outcome, Trigger
-from gitopsd.store.database import Connection, Row
-from gitopsd.store.rows import images_text, job_of
+from gitopsd.model import Image, Job, JobState, Match, Outcome, Trigger
+from gitopsd.store.database import Connection
+from gitopsd.store.rows import JOBS, images_text, job_of
 
 
 def enqueue(
     connection: Connection, match: Match, trigger: Trigger, delivery: str | None, now: float, *, force: bool = False
 ) -> int:
     """The id of the pending job that now stands for this wish, due at once."""
-    waiting = connection.execute("SELECT * FROM jobs WHERE repo = ? AND state = 'pending'", (match.repo,)).fetchone()
-    force = force or match.force
-    if waiting is not None and waiting["attempts"] == 1:
+    waiting, force = pending(connection, match.repo), force or match.force
+    images = (*(waiting.images if waiting else ()), *match.images)
+    event = match.event or (waiting.event if waiting else None)
+    if waiting and waiting.attempts == 1:
         connection.execute(
             """UPDATE jobs SET due_at = min(due_at, ?), force = max(force, ?), delivery = coalesce(?, delivery),
-            ref = coalesce(?, ref), revision = coalesce(?, revision), event = coalesce(?, event), images = ?
-            WHERE id = ?""",
-            (
-                now,
-                force,
-                delivery,
-                match.ref or None,
-                match.revision,
-                match.event or None,
-                _images(waiting, match),
-                waiting["id"],
-            ),
+            ref = coalesce(?, ref), revision = coalesce(?, revision) WHERE id = ?""",
+            (now, force, delivery, match.ref or None, match.revision, waiting.id),
         )
-        return int(waiting["id"])
-    if waiting is not None:
+        _wish(connection, waiting.id, event, images)
+        return waiting.id
+    if waiting:
         # A retry of something older gives way, and with it its count of attempts and its delay.
         connection.execute(
             "UPDATE jobs SET state = 'superseded', reason = 'a newer wish came', finished_at = ? WHERE id = ?",
-            (now, waiting["id"]),
+            (now, waiting.id),
         )
-        force = force or bool(waiting["force"])
+        force = force or waiting.force
     cursor = connection.execute(
         """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
-        delivery, ref, revision, event, images, force, retry_of)
-        VALUES (?, ?, 'pending', '', 1, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', 1, 0, 0, ?, ?, ?, ?, ?, ?, ?)""",
         (
             match.repo,
             trigger,
@@ -49,30 +41,45 @@ def enqueue(
             delivery,
             match.ref or None,
             match.revision,
-            match.event or (waiting and waiting["event"]),
-            _images(waiting, match),
             force,
-            waiting and waiting["id"],
+            waiting and waiting.id,
         ),
     )
-    return int(cursor.lastrowid or 0)
+    job_id = int(cursor.lastrowid or 0)
+    _wish(connection, job_id, event, images)
+    return job_id
+
+
+def pending(connection: Connection, repo: str) -> Job | None:
+    """The pending job of `repo`."""
+    row = connection.execute(f"SELECT * FROM {JOBS} WHERE repo = ? AND state = 'pending'", (repo,)).fetchone()
+    return job_of(row) if row else None
+
+
+def take_over(connection: Connection, job: Job, before: Job | None) -> None:
+    """Let `job` do what the last one with a verdict has not done: an event was its cause, and it was refused or failed.
+
+    The revision, which that one has fetched, would not tell that anything is left to do.
+    """
+    if before is None or not before.force or before.state not in (JobState.FAILED, JobState.REFUSED):
+        return
+    connection.execute("UPDATE jobs SET force = TRUE WHERE id = ?", (job.id,))
+    _wish(connection, job.id, job.event or before.event, (*before.images, *job.images))
 
 
 def try_again(connection: Connection, job: Job, due_at: float, now: float) -> bool:
     """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway."""
-    waiting = connection.execute("SELECT * FROM jobs WHERE repo = ? AND state = 'pending'", (job.repo,)).fetchone()
-    if waiting is not None:
-        images = images_text((*job.images, *job_of(waiting).images))
+    waiting = pending(connection, job.repo)
+    if waiting:
         connection.execute(
-            """UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?), event = coalesce(event, ?),
-            images = ? WHERE id = ?""",
-            (job.force, job.id, job.event, images, waiting["id"]),
+            "UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?) WHERE id = ?",
+            (job.force, job.id, waiting.id),
         )
+        _wish(connection, waiting.id, waiting.event or job.event, (*job.images, *waiting.images))
         return False
-    connection.execute(
+    cursor = connection.execute(
         """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
-        delivery, ref, revision, event, images, force, retry_of)
-        VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             job.repo,
             job.trigger,
@@ -84,13 +91,19 @@ def try_again(connection: Connection, job: Job, due_at: float, now: float) -> bo
             job.delivery,
             job.ref,
             job.revision,
-            job.event,
-            images_text(job.images),
             job.force,
             job.id,
         ),
     )
+    _wish(connection, int(cursor.lastrowid or 0), job.event, job.images)
     return True
+
+
+def _wish(connection: Connection, job_id: int, event: str | None, images: Iterable[Image]) -> None:
+    """Record what the last event was that asked for a job, and the images that it is for."""
+    text = images_text(images)
+    if event or text != "[]":
+        connection.execute("INSERT OR REPLACE INTO wishes VALUES (?, ?, ?)", (job_id, event, text))
 
 
 def end(connection: Connection, job: Job, outcome: Outcome, now: float) -> None:
@@ -109,8 +122,3 @@ def end(connection: Connection, job: Job, outcome: Outcome, now: float) -> None:
             job.id,
         ),
     )
-
-
-def _images(waiting: Row | None, match: Match) -> str:
-    """Those of the job that waits, which nobody has deployed yet, and the new ones."""
-    return images_text((*(job_of(waiting).images if waiting is not None else ()), *match.images))

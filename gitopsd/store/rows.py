@@ -1,25 +1,41 @@
-"""Rows ↔ values."""
+"""Rows ↔ values. Another user may have written the file, so what is no such value raises StoreError."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import fields
 
+from gitopsd.errors import StoreError
 from gitopsd.model import Decision, Delivery, Image, Job, JobState, Phase, Trigger
 from gitopsd.store.database import Row
 
+JOBS = "(SELECT jobs.*, wishes.event, wishes.images FROM jobs LEFT JOIN wishes ON wishes.job = jobs.id)"
+"""What a job is read from."""
+
 _MAX_IMAGES = 100
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
+_WHOLE = ("id", "attempts", "failures", "interruptions", "force")
+_NUMBERS = ("due_at", "created_at")
 
 
 def job_of(row: Row) -> Job:
-    """The job in a row of `jobs`, which may have columns that a newer gitopsd has made."""
+    """The job in a row of JOBS. Raises StoreError."""
     values = {name: row[name] for name in _JOB_FIELDS}
-    values["trigger"], values["state"] = Trigger(row["trigger"]), JobState(row["state"])
-    values["force"] = bool(row["force"])
-    values["phases"] = tuple(Phase(name=name, at=at) for name, at in json.loads(row["phases"]))
-    images = json.loads(row["images"])
-    values["images"] = tuple(Image(name=name, tag=tag, digest=digest) for name, tag, digest in images)
-    return Job(**values)
+    try:
+        if not all(isinstance(row[name], int) for name in _WHOLE) or not isinstance(row["repo"], str):
+            raise TypeError
+        values |= {name: float(row[name]) for name in _NUMBERS}
+        values["trigger"], values["state"] = Trigger(row["trigger"]), JobState(row["state"])
+        values["force"] = bool(row["force"])
+        values["phases"] = tuple(Phase(name=str(name), at=float(at)) for name, at in json.loads(row["phases"]))
+        values["images"] = _images_in(row["images"] or "[]")
+        return Job(**values)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StoreError("the store holds a job that is none; see who else writes it, and move it away") from error
+
+
+def _images_in(text: str) -> tuple[Image, ...]:
+    told = [[str(part) for part in parts] for parts in json.loads(text)]
+    return tuple(Image(name=name, tag=tag, digest=digest) for name, tag, digest in told)
 
 
 def images_text(images: Iterable[Image]) -> str:
@@ -29,17 +45,20 @@ def images_text(images: Iterable[Image]) -> str:
 
 
 def delivery_of(row: Row) -> Delivery:
-    """The delivery in a row of `deliveries` with the `job` and the reason (`miss`) of one match."""
-    return Delivery(
-        receiver=row["receiver"],
-        delivery_id=row["delivery_id"],
-        event=row["event"],
-        remote=row["remote"],
-        ref=row["ref"],
-        revision=row["revision"],
-        decision=Decision.IGNORED if row["miss"] else Decision(row["decision"]),
-        reason=row["miss"] or row["reason"],
-        received_at=row["received_at"],
-        jobs=() if row["job"] is None else (row["job"],),
-        number=row["id"],
-    )
+    """The delivery in a row of `deliveries` with the `job` and the reason (`miss`) of one match. Raises StoreError."""
+    try:
+        return Delivery(
+            receiver=row["receiver"],
+            delivery_id=row["delivery_id"],
+            event=row["event"],
+            remote=row["remote"],
+            ref=row["ref"],
+            revision=row["revision"],
+            decision=Decision.IGNORED if row["miss"] else Decision(row["decision"]),
+            reason=row["miss"] or row["reason"],
+            received_at=float(row["received_at"]),
+            jobs=() if row["job"] is None else (row["job"],),
+            number=row["id"],
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreError("the store holds a delivery that is none; see who else writes it, and move it away") from error

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -353,10 +354,22 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.mark.parametrize(
     ("receiver", "push", "reason"),
     [
-        pytest.param("branches", {"ref": "refs/tags/v1"}, "none of the receiver's refs: refs/tags/v1", id="tag"),
-        pytest.param("branches", {"ref": "refs/heads/a/b"}, "none of the receiver's refs: refs/heads/a/b", id="deeper"),
+        pytest.param(
+            "branches",
+            {"ref": "refs/tags/v1"},
+            "refs/tags/v1 matches none of the receiver's refs (refs/heads/*)",
+            id="tag",
+        ),
+        pytest.param(
+            "branches",
+            {"ref": "refs/heads/a/b"},
+            "refs/heads/a/b matches none of the receiver's refs (refs/heads/*)",
+            id="deeper",
+        ),
         pytest.param("branches", {"ref": "refs/heads/b"}, "blog: follows refs/heads/main, not refs/heads/b", id="ref"),
-        pytest.param("releases", {}, "event 'push' is none of the receiver's events", id="push, and it takes none"),
+        pytest.param(
+            "releases", {}, "event 'push' is none of the receiver's events (Release)", id="push, and it takes none"
+        ),
         pytest.param("default", {"event": "release"}, "event 'release' is not a push", id="release, and it takes none"),
         pytest.param("releases", {"event": "ping"}, "ping: the webhook works", id="a trial works with any rule"),
     ],
@@ -395,7 +408,8 @@ def test_an_image_goes_by_the_rules_of_the_receiver_and_is_for_the_repos_that_na
     if repos:
         assert repos_in(answer) == repos
     else:
-        assert reason_in(answer) == f"none of the receiver's images and tags: {image}:{tag}"
+        told = "images (me/*) or tags (v*, latest)"
+        assert reason_in(answer) == f"{image}:{tag} matches none of the receiver's {told}"
 
 
 def test_the_paths_of_a_receiver_hold_for_a_repo_without_git_too(host: Site) -> None:
@@ -634,4 +648,100 @@ def test_a_transfer_is_told_once_and_before_anybody_pushes(site: Site) -> None:
     assert site.json("status")["problems"] == site.json("why", "blog")["problems"] == [line]
     site.settings["repos"]["blog"]["url"] = "git@mirror.example:blog.git"
     site.write_config()
-    assert site.json("status")["problems"] == [], "where it is fetched from somewhere else now"
+    site.signal(signal.SIGHUP)
+    wait_for(lambda: site.json("status")["problems"] == [], "no problem, where it is fetched from somewhere else now")
+
+
+# What is said of a configuration that cannot be as it was meant
+
+
+def problems_of(site: Site) -> list[str]:
+    found: list[str] = site.json("status")["problems"]
+    return found
+
+
+def findings_of(site: Site) -> dict[str, str | None]:
+    """What `gitopsd check` found, by its subject."""
+    done = site.run("check", "--offline", "--json")
+    return {each["subject"]: each["problem"] for each in json.loads(done.stdout)["findings"]}
+
+
+def test_a_change_that_the_daemon_was_not_told_of_is_said_until_it_is(site: Site) -> None:
+    site.add_repo("blog")
+    add_receiver(site, "ci")
+    site.start()
+    assert problems_of(site) == []
+
+    site.settings["repos"]["blog"]["images"] = ["me/blog"]
+    site.write_config()
+    (problem,) = problems_of(site)
+    assert re.fullmatch(
+        r"the configuration was changed, and the daemon goes by that of \d+ s ago; kill -HUP .*", problem
+    )
+
+    reload(site)
+    assert problems_of(site) == []
+
+
+def test_a_receiver_that_names_a_repo_that_there_is_not_is_said_before_anything_comes(site: Site) -> None:
+    site.add_repo("blog")
+    add_receiver(site, "ci", repos=["blgo"], max_body="1G")
+    site.start()
+
+    first, second = problems_of(site)
+    assert first == "receiver 'ci': repos: 'blgo' is none of the repos; take it out, or: gitopsd add URL"
+    assert second == "receiver 'ci': max_body: no receiver reads more than max_body of all, 26214400"
+    assert site.run("check", "--offline").returncode == 78
+    assert reason_in(send(site, "ci", event="purge")) == (
+        "event 'purge' is for none of the repos that the receiver names (blgo)"
+    )
+
+
+def test_a_command_that_nothing_can_ask_for_is_told_and_is_no_fault(site: Site) -> None:
+    add_command(site, "purge", "true")
+    add_command(site, "named", "true")
+    add_command(site, "pulled", "true", images=["me/*"])
+    add_receiver(site, "ci", repos=["named"])
+    found = findings_of(site)
+    told = [subject for subject in found if "nothing but gitopsd sync runs" in subject]
+    assert told == ["purge: no receiver names it, so nothing but gitopsd sync runs its command"]
+    assert site.run("check", "--offline").returncode == 0
+
+
+def test_a_checkout_from_elsewhere_is_found_before_its_sync_is_refused(site: Site) -> None:
+    remote = site.add_repo("blog")
+    assert site.run("sync", "blog").returncode == 0
+    site.settings["repos"]["blog"]["url"] = "git@github.com:me/weblog.git"
+    site.write_config()
+    problem = next(problem for subject, problem in findings_of(site).items() if subject.startswith("blog: path"))
+    assert problem is not None
+    assert problem.startswith(f"its origin is {remote.url}, and url is git@github.com:me/weblog.git; git -C ")
+
+
+def test_why_tells_what_a_rule_kept_from_the_repo_that_it_was_meant_for(site: Site) -> None:
+    remote = site.add_repo("blog", images=["me/blog"])
+    add_receiver(site, "default", "github", refs=["refs/tags/*"])
+    add_receiver(site, "ci", tags=["v*"])
+    site.start()
+
+    assert site.deliver("blog", remote.tip()).status == 200
+    assert "refs/heads/main matches none of the receiver's refs (refs/tags/*)" in site.run("why", "blog").stdout
+    assert remote.tip()[:10] in site.run("why", "blog", remote.tip()).stdout
+
+    assert reason_in(send(site, "ci", image="me/blog:edge"))
+    assert "me/blog:edge matches none of the receiver's tags (v*)" in site.run("why", "blog").stdout
+
+
+def test_an_image_that_was_refused_is_deployed_with_the_next_sync_whoever_asks(site: Site) -> None:
+    site.add_repo("blog", deploy=note(site), images=["me/blog"])
+    add_receiver(site, "ci")
+    assert site.run("sync", "blog").returncode == 0
+    site.start()
+    (site.checkout("blog") / "deploy.sh").write_text("mine")
+    assert send(site, "ci", image="me/blog:v2").status == 202
+    site.wait_for_job("blog", "refused")
+    git(site.checkout("blog"), "checkout", "--", "deploy.sh")
+
+    assert site.run("sync", "blog").returncode == 0
+
+    assert [line.split("|")[:3] for line in told(site)[1:]] == [["image", "me/blog", "v2"]]

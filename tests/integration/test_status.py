@@ -50,13 +50,15 @@ def test_a_wrong_secret_at_the_provider_is_said_until_a_delivery_is_in_order(sit
     assert site.json("status")["problems"] == []
 
 
-def test_a_stranger_at_an_unknown_receiver_is_nobodys_problem(site: Site) -> None:
+def test_what_came_for_a_receiver_that_there_is_not_may_be_a_misspelt_webhook(site: Site) -> None:
     site.add_repo("blog")
     site.start()
 
-    assert site.deliver("blog", "a" * 40, secret="wrong", path="/hook/nobody").status == 401
+    assert site.deliver("blog", "a" * 40, secret="wrong", path="/hook/defalt").status == 401
 
-    assert site.json("status")["problems"] == []
+    (problem,) = site.json("status")["problems"]
+    why = "there is no receiver of the name in its URL, which is almost 'default' (known: default)"
+    assert re.fullmatch(rf"something came \d+ s ago, and {re.escape(why)}", problem)
 
 
 def test_a_daemon_that_is_not_there_is_said_and_its_old_problems_are_not(site: Site) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.providers import bitbucket, bitbucket_server
-from gitopsd.store import REFUSED_NOTE
+from gitopsd.store.notes import REFUSED_NOTE
 from tests.endpoint import KEY, Endpoint, hex_of, proofs_of_others, reason_for, repo_of
 
 BEFORE, AFTER, ZERO = "95790bf891e76fee5e1747ab589903a6a1f80f22", "da1560886d4f094c3e6c9ef40349f7d38b5d27d7", "0" * 40

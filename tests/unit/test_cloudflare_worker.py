@@ -63,16 +63,5 @@ def test_the_type_is_a_plain_word(kind: object) -> None:
         parse({}, payload if kind is ... else payload | {"type": kind})
 
 
-@pytest.mark.parametrize(
-    ("changes", "known"),
-    [
-        pytest.param({}, True, id="as it is sent"),
-        pytest.param({"timestamp": None}, False, id="without its time"),
-        pytest.param({"resource": ""}, False, id="of nothing"),
-        pytest.param({"timestamp": ["now"]}, False, id="an odd time"),
-    ],
-)
-def test_a_delivery_is_known_by_what_happened_and_when(changes: dict[str, object], known: bool) -> None:
-    told = {"type": "pages_deploy", "action": "deploy", "resource": "pages", "timestamp": "2026-01-19T10:00:00.123Z"}
-    wanted = "pages_deploy:deploy:pages:2026-01-19T10:00:00.123Z" if known else ""
-    assert PROVIDER.delivery_id({"CF-RAY": "one"}, DEPLOY | told | {"id": "one"} | changes) == wanted
+def test_a_delivery_has_no_id() -> None:
+    assert PROVIDER.delivery_id({"X-REQUEST-ID": "one"}, DEPLOY | {"id": "one"}) == ""

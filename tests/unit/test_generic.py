@@ -21,7 +21,7 @@ REVISION, SHA256_REVISION = "1" * 40, "a" * 64
 PUSH: dict[str, Any] = {"repository": "me/blog", "ref": "refs/heads/main", "after": REVISION}
 UPDATE = RefUpdate(ref="refs/heads/main", revision=REVISION)
 REMOTE = RemoteName(full_name="me/blog", urls=())
-TRIAL = Event(kind="ping", reason="no 'repository' and 'ref': a trial")
+TRIAL = Event(kind="ping", reason="a trial: the webhook works")
 SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 every_generic = pytest.mark.parametrize("name", GENERIC)
@@ -95,23 +95,43 @@ def test_a_tip_that_is_left_out_is_not_known_and_no_deletion(name: str) -> None:
     assert reason_for(event, repo_of("git@github.com:me/blog.git")) == ""
 
 
+@pytest.mark.parametrize("payload", [{}, {"event": "ping"}, {"event": "test", "more": 1}])
+@every_generic
+def test_an_empty_body_is_a_trial_and_so_is_one_that_says_so(name: str, payload: dict[str, Any]) -> None:
+    assert event_of(name, payload) == TRIAL
+    assert reason_for(TRIAL, repo_of("git@github.com:me/blog.git")) == TRIAL.reason
+
+
 @pytest.mark.parametrize(
     "payload",
     [
-        {},
         {"repository": None, "ref": None},
         {"repository": "", "ref": ""},
         {"after": REVISION},
         {"text": "Hello World! This is a test message"},
         {"type": "push"},
-        {"data": {"repository": 7}},
         {"events": []},
+        {"repo": "me/blog"},
+        {"evnt": "purge"},
     ],
 )
 @every_generic
-def test_a_body_that_names_neither_repository_nor_ref_is_a_trial(name: str, payload: dict[str, Any]) -> None:
-    assert event_of(name, payload) == TRIAL
-    assert reason_for(TRIAL, repo_of("git@github.com:me/blog.git")) == TRIAL.reason
+def test_a_body_with_nothing_that_is_looked_for_is_told_what_that_is(name: str, payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match="no 'repository' with 'ref', no 'image' and no 'event' in it"):
+        event_of(name, payload)
+
+
+@pytest.mark.parametrize("event", ["Purge it", "", "-x", "a" * 65, "é", 7, ["purge"], {"id": 1}])
+@every_generic
+def test_an_event_is_a_word(name: str, event: object) -> None:
+    with pytest.raises(PayloadError, match="'event' is "):
+        event_of(name, {"event": event})
+
+
+@every_generic
+def test_a_push_is_one_whatever_else_its_body_tells(name: str) -> None:
+    for more in ({"image": "me/blog"}, {"image": {"url": "x"}}, {"event": "deploy"}):
+        assert event_of(name, PUSH | more) == event_of(name, PUSH)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +185,7 @@ def test_standard_webhooks_may_wrap_the_body(kind: object) -> None:
     wrapped = {"type": kind, "timestamp": "2022-11-03T20:26:10.344522Z", "data": PUSH}
     assert event_of("standard-webhooks", wrapped) == push_of(UPDATE)
     assert event_of("standard-webhooks", wrapped | {"data": {}}) == TRIAL
+    assert event_of("standard-webhooks", {"type": kind, "data": {}, "event": "purge"}) == Event(kind="purge")
 
 
 def test_what_is_not_wrapped_is_read_as_it_stands() -> None:
@@ -180,7 +201,8 @@ def test_what_is_not_wrapped_is_read_as_it_stands() -> None:
 
 @pytest.mark.parametrize("name", ["generic", "generic-hmac", "generic-token"])
 def test_the_others_do_not_look_into_a_wrapping(name: str) -> None:
-    assert event_of(name, {"type": "push", "data": PUSH}) == TRIAL
+    with pytest.raises(PayloadError, match="no 'repository'"):
+        event_of(name, {"type": "push", "data": PUSH})
 
 
 @pytest.mark.parametrize(
@@ -424,10 +446,10 @@ def test_a_token_in_the_path_shows_neither_in_a_log_nor_in_the_store(
     assert not any(token in answer.text or token in str(answer.headers) for answer in answers)
 
 
-def test_a_body_that_nobody_chose_is_answered_as_a_trial(endpoint: Endpoints) -> None:
+def test_a_body_that_somebody_else_chose_is_400(endpoint: Endpoints) -> None:
     here = endpoint("generic", "token")
     answer = here.post(b'{"callback_url": "https://example.org/"}', JSON_TYPE, "/hook/here/token")
-    assert (answer.status_code, answer.json["reason"]) == (200, TRIAL.reason)
+    assert answer.status_code == 400
     assert here.store.jobs("blog", limit=1) == []
 
 

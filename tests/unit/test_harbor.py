@@ -144,9 +144,8 @@ def test_another_event_pushes_nothing(payload: dict[str, Any], kind: str) -> Non
     assert parse({}, payload) == Event(kind=kind)
 
 
-@pytest.mark.parametrize("payload", [{}, {"occur_at": 1586922308}, {"policy": 1}])
-def test_what_tests_the_endpoint_is_no_push(payload: dict[str, Any]) -> None:
-    assert parse({}, payload) == Event(kind="ping", reason="a test of the endpoint: the webhook works")
+def test_what_tests_the_endpoint_is_no_push() -> None:
+    assert parse({}, {}) == Event(kind="ping", reason="a test of the endpoint: the webhook works")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 import pytest
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Image
+from gitopsd.model import Event, Image
 from gitopsd.providers import generic
-from gitopsd.providers.images import host_in, image_of, is_digest
+from gitopsd.providers.images import image_of
+from gitopsd.references import host_in, is_digest
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -136,9 +137,12 @@ def test_an_image_in_a_body_of_ones_own(payload: dict[str, str], image: Image) -
         ({"image": ""}, "image"),
         ({"image": 7}, "image"),
         ({"image": "--privileged"}, "image"),
-        ({"image": "ghcr.io/me/blog:v1"}, "image"),
-        ({"image": "ghcr.io:x/me/blog"}, "image"),
-        ({"image": "https://ghcr.io/me/blog"}, "image"),
+        ({"image": "ghcr.io/me/blog:"}, "tag"),
+        ({"image": "ghcr.io/me/blog:v1:v2"}, "tag"),
+        ({"image": "ghcr.io:x/me/blog"}, "tag"),
+        ({"image": "https://ghcr.io/me/blog"}, "tag"),
+        ({"image": "Me/Blog"}, "image"),
+        ({"image": "blog@sha256:1"}, "digest"),
         ({"image": "blog", "tag": "-rm"}, "tag"),
         ({"image": "blog", "tag": 1.0}, "tag"),
         ({"image": "blog", "digest": "1"}, "digest"),
@@ -147,3 +151,17 @@ def test_an_image_in_a_body_of_ones_own(payload: dict[str, str], image: Image) -
 def test_a_mistake_in_it_names_the_attribute(payload: dict[str, str], attribute: str) -> None:
     with pytest.raises(PayloadError, match=f"'{attribute}'"):
         generic.parse({}, payload)
+
+
+@pytest.mark.parametrize(
+    ("reference", "image"),
+    [
+        ("ghcr.io/me/blog:v1", Image(name="ghcr.io/me/blog", tag="v1")),
+        ("localhost:5000/blog:v1", Image(name="localhost:5000/blog", tag="v1")),
+        ("localhost:5000/blog", Image(name="localhost:5000/blog", tag="")),
+        (f"me/blog:v1@{DIGEST}", Image(name="me/blog", tag="v1", digest=DIGEST)),
+        (f"me/blog@{DIGEST}", Image(name="me/blog", tag="", digest=DIGEST)),
+    ],
+)
+def test_a_reference_may_be_written_in_one_as_people_do(reference: str, image: Image) -> None:
+    assert generic.parse({}, {"image": reference}) == Event(kind="image", images=(image,))

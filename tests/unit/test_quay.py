@@ -79,8 +79,6 @@ def test_a_push_of_no_tag_is_one_of_nothing() -> None:
         pytest.param(ABOUT | {"tags": ["latest"], "vulnerability": {"id": "CVE-1234-5678"}}, id="vulnerability"),
         pytest.param(ABOUT | {"message": "TEST NOTIFICATION"}, id="mirror"),
         pytest.param(PUSH | {"updated_tags": None}, id="null tags"),
-        pytest.param({"text": "dgangaia/repository was pushed"}, id="a template of one's own"),
-        pytest.param({}, id="nothing"),
     ],
 )
 def test_another_notification_is_no_push(payload: dict[str, Any]) -> None:
@@ -118,3 +116,9 @@ def test_a_push_that_quay_would_not_send_names_the_attribute(changes: dict[str, 
 
 def test_a_delivery_has_no_id() -> None:
     assert PROVIDER.delivery_id({"X-REQUEST-ID": "one"}, PUSH | {"id": "one"}) == ""
+
+
+@pytest.mark.parametrize("payload", [{"text": "dgangaia/repository was pushed"}, {}, PUSH | {"docker_url": None}])
+def test_what_does_not_name_an_image_is_not_of_quay(payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match="'docker_url'"):
+        parse({}, payload)

@@ -14,7 +14,8 @@ from gitopsd import journal
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Decision, Proxy, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
-from gitopsd.store import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER, Store, path_in
+from gitopsd.store import Store, path_in
+from gitopsd.store.notes import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER
 from tests import catalog
 from tests.site import SECRET, signed_headers
 
@@ -264,7 +265,7 @@ def test_a_flood_of_refused_deliveries_is_logged_once(parts: Parts, caplog: pyte
     for number in range(50):
         parts.post(b"{}", {"Content-Type": "application/json"}, f"/hook/guess-{number}")
     assert [record.message for record in caplog.records if "refused" in record.message] == [
-        "receiver '(unknown)': refused a delivery: the receiver has no usable secret"
+        "receiver '(unknown)': refused a delivery: there is no receiver of the name in its URL"
     ]
 
 
@@ -417,11 +418,29 @@ def test_what_was_refused_stays_noted_as_such_when_all_is_in_order_again(parts: 
     assert parts.rejected() == {"at": NOW, "reason": "body is not JSON in UTF-8"}
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        pytest.param("secnd", ", which is almost 'second'", id="misspelt"),
+        pytest.param("Second", ", which is almost 'second'", id="upper case"),
+        pytest.param("guess", "", id="like none"),
+        pytest.param("s" * 2000, "", id="long"),
+        pytest.param("a%1b", "", id="control character"),
+    ],
+)
+def test_of_a_name_that_no_receiver_has_only_what_it_is_near_to_is_told(parts: Parts, name: str, hint: str) -> None:
+    assert parts.deliver(push(), f"/hook/{name}").status_code == 401
+    assert parts.rejected(UNKNOWN_RECEIVER) == {
+        "at": NOW,
+        "reason": f"there is no receiver of the name in its URL{hint}",
+    }
+
+
 def test_who_tries_a_receiver_that_there_is_not_is_noted_under_no_name_of_his(parts: Parts) -> None:
     for number in range(20):
         assert parts.deliver(push(), f"/hook/guess-{number}").status_code == 401
 
-    noted = {"at": NOW, "reason": "the receiver has no usable secret"}
+    noted = {"at": NOW, "reason": "there is no receiver of the name in its URL"}
     assert parts.rejected(UNKNOWN_RECEIVER) == noted
     assert [parts.rejected(name) for name in ("guess-0", "guess-19", "default")] == [None, None, None]
     assert parts.store.read_note(f"{REFUSED_NOTE}{UNKNOWN_RECEIVER}") is None
@@ -590,6 +609,23 @@ def test_a_suspended_receiver_records_what_comes_and_does_nothing(
     assert parts.deliver(push(), "/hook/second", secret="second").status_code == 202
 
 
+def test_a_body_that_is_too_large_is_told_like_any_refusal(parts: Parts) -> None:
+    parts.rule(max_body=1000)
+    body = json.dumps(push(more="x" * 1000)).encode()
+    answer = parts.post(body, signed_headers(body))
+    told = f"{len(body)} bytes, which is more than it reads (max_body: 1000)"
+    assert (answer.status_code, answer.json) == (413, {"error": told})
+    assert parts.rejected("default") == {"at": NOW, "reason": told}
+    assert parts.deliver(push()).status_code == 202
+
+
+def test_nobody_can_tell_by_its_limit_whether_there_is_a_receiver(parts: Parts) -> None:
+    parts.rule(max_body=1000)
+    answers = [parts.post(b" " * 2000, {"Content-Type": "application/json"}, path) for path in (HOOK, "/hook/nobody")]
+    assert [answer.status_code for answer in answers] == [401, 401]
+    assert answers[0].content == answers[1].content
+
+
 def test_what_came_while_a_receiver_was_suspended_may_come_again(parts: Parts) -> None:
     parts.rule(suspended="")
     assert parts.deliver(push(), delivery="one").status_code == 200
@@ -603,9 +639,8 @@ def test_a_receiver_reads_no_more_than_it_may_and_never_more_than_all_may(
 ) -> None:
     parts.rule(max_body=limit)
     unsigned = {"Content-Type": "application/json"}
-    assert parts.post(b" " * (largest + 1), unsigned).status_code == 413
-    assert parts.post(b" " * largest, unsigned).status_code == 401
-    assert parts.post(b" " * 10_000, unsigned, "/hook/second").status_code == 401
+    assert parts.post(b" " * 10_001, unsigned).status_code == 413
+    assert parts.post(b" " * 10_000, unsigned).status_code == 401
     body = json.dumps(push()).encode()
     body += b" " * (largest - len(body))
     assert parts.post(body, signed_headers(body)).status_code == 202

@@ -98,7 +98,6 @@ CASES = {
     "dockerhub": Case(
         payload={"push_data": {"tag": "latest", "pushed_at": 1417566161}, "repository": {"repo_name": "me/blog"}},
         image=Image(name="docker.io/me/blog", tag="latest"),
-        delivery_id="me/blog:latest:1417566161",
         nothing={},
         reason="",  # it sends pushes and nothing else
     ),
@@ -136,7 +135,6 @@ CASES = {
             "resource": "pages",
             "timestamp": "2026-01-19T10:00:00.123Z",
         },
-        delivery_id="pages_deploy:deploy:pages:2026-01-19T10:00:00.123Z",
         nothing={"type": "logpush", "action": "batch"},
         reason="event 'logpush' is not a push",
     ),

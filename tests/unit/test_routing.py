@@ -165,13 +165,19 @@ def reason_of(event: Event, **rules: Any) -> str:
     [
         pytest.param({"refs": ("refs/heads/*",)}, "", id="its pattern"),
         pytest.param({"refs": ("refs/tags/*", "refs/heads/main")}, "", id="one of several patterns"),
-        pytest.param({"refs": ("main",)}, "none of the receiver's refs: refs/heads/main", id="a short name"),
         pytest.param(
-            {"refs": ("refs/*",)}, "none of the receiver's refs: refs/heads/main", id="a star stays in its part"
+            {"refs": ("main",)}, "refs/heads/main matches none of the receiver's refs (main)", id="a short name"
+        ),
+        pytest.param(
+            {"refs": ("refs/*",)},
+            "refs/heads/main matches none of the receiver's refs (refs/*)",
+            id="a star stays in its part",
         ),
         pytest.param({"events": ("Push",)}, "", id="its event, in any case"),
         pytest.param({"events": ("p*",)}, "", id="a pattern of its event"),
-        pytest.param({"events": ("tag_push",)}, "event 'push' is none of the receiver's events", id="another event"),
+        pytest.param(
+            {"events": ("tag_push",)}, "event 'push' is none of the receiver's events (tag_push)", id="another event"
+        ),
         pytest.param({"suspended": ""}, "the receiver is suspended", id="suspended"),
         pytest.param({"suspended": "moving"}, "the receiver is suspended: moving", id="suspended, and why"),
         pytest.param({"images": ("x",), "tags": ("x",)}, "", id="rules for images"),
@@ -179,6 +185,44 @@ def reason_of(event: Event, **rules: Any) -> str:
 )
 def test_a_rule_of_the_receiver_lets_a_push_through_or_says_why_not(rules: dict[str, Any], reason: str) -> None:
     assert reason_of(push(("refs/heads/main", REVISION)), **rules) == reason
+
+
+@pytest.mark.parametrize(
+    ("event", "rules", "told"),
+    [
+        pytest.param(push(("refs/heads/main", REVISION)), {"refs": ("refs/tags/*",)}, ["blog"], id="a push"),
+        pytest.param(
+            Event(kind="image", images=(IMAGE,)), {"tags": ("x",), "repos": ("blog",)}, ["blog"], id="an image"
+        ),
+        pytest.param(push(("refs/heads/main", REVISION)), {"suspended": ""}, ["blog"], id="suspended"),
+        pytest.param(
+            push(("refs/heads/main", REVISION)), {"suspended": "", "repos": ("shop",)}, [], id="may not trigger"
+        ),
+        pytest.param(Event(kind="purge"), {"events": ("pruge",), "repos": ("blog",)}, ["blog"], id="a word"),
+        pytest.param(
+            Event(kind="star", remote=RemoteName(full_name="me/blog", urls=())), {"events": ("push",)}, [], id="a star"
+        ),
+        pytest.param(Event(kind="ping"), {"suspended": "", "repos": ("blog",)}, [], id="a ping"),
+    ],
+)
+def test_what_a_rule_keeps_out_is_told_of_the_repo_that_it_was_meant_for(
+    event: Event, rules: dict[str, Any], told: list[str]
+) -> None:
+    matches, reason = route(event, [repo()], receiver(**rules))
+    assert [(match.repo, match.reason) for match in matches] == [(name, reason) for name in told]
+
+
+def test_of_several_images_a_repo_is_not_asked_for_one_that_the_receiver_leaves_out() -> None:
+    other = Image(name="ghcr.io/me/api", tag="v1")
+    event = Event(kind="push", images=(Image(name="ghcr.io/me/blog", tag="dev"), other))
+    matches, _ = route(event, [repo(images=("me/blog",)), repo("api", images=("me/api",))], receiver(tags=("v*",)))
+    assert [match.repo for match in matches] == ["api"]
+
+
+def test_names_that_no_repo_has_are_told() -> None:
+    assert route(Event(kind="purge"), [repo()], receiver(repos=("blgo",), events=("purge",)))[1] == (
+        "event 'purge' is for none of the repos that the receiver names (blgo)"
+    )
 
 
 def test_of_several_refs_those_that_the_receiver_takes_are_left() -> None:
@@ -232,14 +276,16 @@ def test_a_deleted_branch_is_no_push_that_paths_left_out() -> None:
         pytest.param({"images": ("me/*",)}, "", id="without the registry's host"),
         pytest.param({"images": ("ghcr.io/me/*",)}, "", id="with it"),
         pytest.param({"images": ("*/me/*",)}, "", id="any host"),
-        pytest.param({"images": ("me",)}, "none of the receiver's images and tags: ghcr.io/me/blog:v1", id="a part"),
+        pytest.param({"images": ("me",)}, "ghcr.io/me/blog:v1 matches none of the receiver's images (me)", id="a part"),
         pytest.param({"tags": ("v*",)}, "", id="its tag"),
         pytest.param(
-            {"tags": ("latest",)}, "none of the receiver's images and tags: ghcr.io/me/blog:v1", id="other tag"
+            {"tags": ("latest",)}, "ghcr.io/me/blog:v1 matches none of the receiver's tags (latest)", id="other tag"
         ),
         pytest.param({"refs": ("refs/heads/none",)}, "", id="rules for refs"),
         pytest.param({"events": ("package",)}, "", id="its event"),
-        pytest.param({"events": ("push",)}, "event 'package' is none of the receiver's events", id="other event"),
+        pytest.param(
+            {"events": ("push",)}, "event 'package' is none of the receiver's events (push)", id="other event"
+        ),
     ],
 )
 def test_a_rule_lets_an_image_through_or_says_why_not(rules: dict[str, Any], reason: str) -> None:
@@ -317,7 +363,7 @@ def test_another_event_asks_for_a_sync_if_the_receiver_takes_it(
 def test_what_the_provider_takes_by_itself_gives_way_to_what_the_receiver_says() -> None:
     assert route(PAGES, [repo()], receiver(repos=("blog",)), events=("pages_deploy",))[1] == ""
     said = route(PAGES, [repo()], receiver(repos=("blog",), events=("alert",)), events=("pages_deploy",))[1]
-    assert said == "event 'pages_deploy' is none of the receiver's events"
+    assert said == "event 'pages_deploy' is none of the receiver's events (alert)"
 
 
 @pytest.mark.parametrize("event", [push(("refs/tags/v1", REVISION)), RELEASE, PAGES], ids=lambda each: each.kind)
