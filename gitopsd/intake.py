@@ -82,8 +82,7 @@ def record(
     event, events = content.event, PROVIDERS[receiver.provider].events
     remotes = store.read_note(f"{REMOTES_NOTE}{receiver.name}") or {}
     matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
-    is_wanted = event.updates and not event.reason and not routing.why_ruled_out(event, receiver)
-    if is_wanted and not matches and config.roots:
+    if not matches and config.roots and _is_wanted(event, receiver):
         repos = rescan()
         matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
     about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
@@ -104,6 +103,10 @@ def record(
     if content.replay_of is None:  # what the remote was called then, it may not be called any more
         _learn(store, receiver, event, [repos[match.repo] for match in matches] or list(repos.values()), remotes)
     return recorded, matches
+
+
+def _is_wanted(event: Event, receiver: Receiver) -> bool:
+    return bool(event.updates) and not event.reason and not routing.why_ruled_out(event, receiver)
 
 
 def _kept(request: Request, header: str, content: Payload, secrets: Sequence[Secret]) -> Body | None:

@@ -14,22 +14,11 @@ from gitopsd import clients, intake, journal, signatures
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import PayloadError, SignatureError, StoreError
 from gitopsd.journal import Kind
-from gitopsd.model import (
-    Config,
-    Decision,
-    Delivery,
-    Match,
-    PathScheme,
-    Receiver,
-    Repo,
-    Request,
-    Scheme,
-    Secret,
-    StandardScheme,
-)
+from gitopsd.model import Config, Decision, Delivery, Match, Receiver, Repo, Request, Secret
 from gitopsd.proofs import Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.remotes import is_remote_of
+from gitopsd.schemes import PathScheme, Scheme, StandardScheme
 from gitopsd.store import Store
 from gitopsd.store.notes import UNKNOWN_RECEIVER
 

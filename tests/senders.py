@@ -10,17 +10,8 @@ from urllib.parse import quote_from_bytes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gitopsd.model import (
-    BasicScheme,
-    Ed25519Scheme,
-    HmacScheme,
-    PathScheme,
-    Request,
-    Scheme,
-    Secret,
-    StandardScheme,
-    TokenScheme,
-)
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import BasicScheme, Ed25519Scheme, HmacScheme, PathScheme, Scheme, StandardScheme, TokenScheme
 
 NOW = 1_700_000_000.0
 NONCE = "0123456789abcdef"

@@ -4,8 +4,9 @@ import re
 
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import GitopsdError
-from gitopsd.model import PathScheme, Receiver
+from gitopsd.model import Receiver
 from gitopsd.providers import PROVIDERS
+from gitopsd.schemes import PathScheme
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 

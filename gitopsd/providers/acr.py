@@ -7,10 +7,11 @@ part of the URL. The body is one event as Distribution, Docker's registry, has i
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, PathScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_id, get_object, get_text
 from gitopsd.providers.images import NO_TAG, get_part, image_of
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import PathScheme
 
 _ACTION = re.compile(r"[a-z][a-z_]{0,31}")
 

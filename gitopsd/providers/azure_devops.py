@@ -8,9 +8,10 @@ import re
 from urllib.parse import quote
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import BasicScheme, Event, RefUpdate, RemoteName, TokenScheme
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_id, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, login, update_of
+from gitopsd.schemes import BasicScheme, TokenScheme
 
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _TEST_ID = "03c164c2-8912-4d5e-8009-3707d5f83734"

@@ -7,9 +7,10 @@ and the digest is SHA-256 all the same.
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_id, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
+from gitopsd.schemes import HmacScheme
 
 _EVENT_KEY = re.compile(r"[a-z_]{1,32}(:[a-z_]{1,32}){1,3}")
 _NAMESPACES = {"branch": "refs/heads/", "tag": "refs/tags/", "annotated_tag": "refs/tags/"}

@@ -4,10 +4,11 @@ Source: confluence.atlassian.com, "Event payload" and "Manage webhooks" of Bitbu
 sends a ping that is commonly not signed, even where a secret is set.
 """
 
-from gitopsd.model import BasicScheme, Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_id, get_list, get_object, get_text
 from gitopsd.providers.bitbucket import NAMES_NOTHING, event_key
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, update_of
+from gitopsd.schemes import BasicScheme, HmacScheme
 
 _PING = "diagnostics:ping"
 _PUSHES = ("repo:refs_changed", "mirror:repo_synchronized")

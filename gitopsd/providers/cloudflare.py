@@ -7,9 +7,10 @@ the secret is sent as it is. Of the fields several may be missing, and `ts` is a
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, TokenScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_id, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import TokenScheme
 
 _ALERT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 

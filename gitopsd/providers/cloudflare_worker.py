@@ -8,9 +8,10 @@ has no id, and its time is that of the arrival at the worker. The token is a bea
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, TokenScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import TokenScheme
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 

@@ -4,10 +4,11 @@ Source: docs.docker.com, "Webhooks" of Docker Hub. It signs nothing, sends no he
 secret is the last part of the URL. `callback_url` is a stranger's to name, and is never called.
 """
 
-from gitopsd.model import Event, PathScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_object, get_text
 from gitopsd.providers.images import image_of
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import PathScheme
 
 
 def parse(_headers: Headers, payload: Payload) -> Event:

@@ -12,11 +12,12 @@ known, and anything else `{"event": "purge"}`, which is for the repos that the r
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, Image, PathScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, Image, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_text
 from gitopsd.providers.images import image_of
 from gitopsd.providers.provider import Headers, Provider, id_in, update_of
 from gitopsd.references import host_in
+from gitopsd.schemes import PathScheme
 
 _LIKE_A_FULL_REF = re.compile(r"\brefs/")
 

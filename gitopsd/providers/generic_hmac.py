@@ -5,9 +5,9 @@ as GitHub began it (docs.github.com, "Validating webhook deliveries") and Flux's
 (fluxcd.io). The header is X-Signature unless the configuration names another.
 """
 
-from gitopsd.model import HmacScheme
 from gitopsd.providers.generic import EVENTS, parse
 from gitopsd.providers.provider import Provider, id_in
+from gitopsd.schemes import HmacScheme
 
 PROVIDER = Provider(
     name="generic-hmac",

@@ -4,9 +4,9 @@ The body is ours to define, see `generic`. The secret is a bearer token (RFC 675
 in the header that the configuration names, as it is.
 """
 
-from gitopsd.model import TokenScheme
 from gitopsd.providers.generic import EVENTS, parse
 from gitopsd.providers.provider import Provider, id_in
+from gitopsd.schemes import TokenScheme
 
 PROVIDER = Provider(
     name="generic-token",

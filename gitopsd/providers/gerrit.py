@@ -8,9 +8,10 @@ import re
 from dataclasses import replace
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, PathScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, update_of
+from gitopsd.schemes import PathScheme
 
 _TYPE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _OURS = ("refs/heads/", "refs/tags/")

@@ -7,11 +7,11 @@ package". There is no webhook of the package itself. A push of an image for seve
 import re
 from dataclasses import replace
 
-from gitopsd.model import Event, HmacScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_object, get_text
 from gitopsd.providers import github
 from gitopsd.providers.images import NO_TAG, get_part, image_of
-from gitopsd.providers.provider import Headers, Provider, id_in
+from gitopsd.providers.provider import Headers
 
 _PACKAGES = ("package", "registry_package")
 _PUSHES = ("published", "updated")
@@ -52,14 +52,10 @@ def _quoted(what: str, word: str) -> str:
     return f"{what} '{word}'" if _WORD.fullmatch(word) else f"another {what}"
 
 
-PROVIDER = Provider(
+PROVIDER = replace(
+    github.PROVIDER,
     name="ghcr",
-    schemes=(HmacScheme(header="X-HUB-SIGNATURE-256"),),
-    delivery_id=id_in("X-GITHUB-DELIVERY"),
-    event_header="X-GITHUB-EVENT",
-    hook_header="X-GITHUB-HOOK-ID",
     parse=parse,
-    url_label="Payload URL",
     form_at="GitHub: the repository that the package is linked to, Settings, Webhooks, Add webhook",
     form=(("Content type", "application/json"), ("Events", "Let me select individual events: Packages, not Pushes")),
 )

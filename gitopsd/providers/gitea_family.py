@@ -7,9 +7,10 @@ that is deleted is no push here, but an event of its own with a short name.
 from collections.abc import Callable
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_object, get_text
 from gitopsd.providers.provider import Headers, Provider, event_in, id_in, remote_in, update_of
+from gitopsd.schemes import HmacScheme
 
 TEST = "a test delivery: the webhook works"
 

@@ -3,9 +3,10 @@
 Source: docs.github.com, "Webhook events and payloads" and "Validating webhook deliveries".
 """
 
-from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_object, get_text
 from gitopsd.providers.provider import Headers, Provider, event_in, id_in, remote_in, update_of
+from gitopsd.schemes import HmacScheme
 
 _FILE_KEYS = ("added", "modified", "removed")
 _MAX_COMMITS = 2048

@@ -8,10 +8,11 @@ import re
 from dataclasses import replace
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, RefUpdate, RemoteName, StandardScheme, TokenScheme
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in, remote_in, update_of
 from gitopsd.remotes import normalise_url
+from gitopsd.schemes import StandardScheme, TokenScheme
 
 _HOOK_NAME = re.compile(r"[A-Za-z ]{1,64}")
 _EVENT_NAME = re.compile(r"[a-z_]{1,64}")

@@ -7,11 +7,12 @@ signed: "Auth Header" is sent as it was entered. The body is Harbor's own, or Cl
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, Image, TokenScheme
+from gitopsd.model import Event, Image
 from gitopsd.payload import Payload, get_id, get_list, get_object, get_text
 from gitopsd.providers.images import NO_TAG, image_of
 from gitopsd.providers.provider import JSON, Headers, Provider
 from gitopsd.references import is_digest
+from gitopsd.schemes import TokenScheme
 
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 # What a push is called, and where the rest stands; the second is what the first once was.

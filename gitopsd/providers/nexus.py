@@ -7,11 +7,12 @@ Source: help.sonatype.com, "Webhooks": "Enabling A Repository Webhook Capability
 import re
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, HmacScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_object, get_text
 from gitopsd.providers.images import NO_TAG, image_of
 from gitopsd.providers.provider import JSON, Headers, Provider, id_in
 from gitopsd.references import is_digest
+from gitopsd.schemes import HmacScheme
 
 _KIND = re.compile(r"[a-z]{1,32}(:[a-z]{1,32}){0,3}")
 _REPOSITORY = "rm:repository:"

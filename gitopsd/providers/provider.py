@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, RefUpdate, RemoteName, Scheme
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_id, get_text
+from gitopsd.schemes import Scheme
 
 Headers = Mapping[str, str]
 """Header names in upper case, as the receiver gets them."""

@@ -6,10 +6,11 @@ no updated tags is no push. Its digests it keeps to itself.
 """
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, PathScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_text
 from gitopsd.providers.images import image_of
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import PathScheme
 
 _TEST_TAGS, _TEST_COUNT = {"latest", "foo"}, 3
 """The button "Test Notification" always sends these, and the count of something that no push has any more."""

@@ -10,10 +10,11 @@ import re
 from typing import Any
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Event, Image, TokenScheme
+from gitopsd.model import Event, Image
 from gitopsd.payload import Payload, get_id, get_object, get_text
 from gitopsd.providers.images import image_of
 from gitopsd.providers.provider import JSON, Headers, Provider
+from gitopsd.schemes import TokenScheme
 
 # Layers and settings are pushed too, one by one, as what they are.
 _MANIFESTS = frozenset(

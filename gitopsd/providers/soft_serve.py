@@ -4,9 +4,10 @@ Source: pkg/webhook of github.com/charmbracelet/soft-serve. It sends from git's 
 moves: a fetch right after it may still find the old commit. Its form bodies have no JSON text in them, so JSON only.
 """
 
-from gitopsd.model import Event, HmacScheme, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_flag, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, event_in, id_in, remote_in, update_of
+from gitopsd.schemes import HmacScheme
 
 # A new branch is a creation and a push, a branch that is deleted is a deletion only.
 _PUSHES = frozenset(("push", "branch_tag_create", "branch_tag_delete"))

@@ -10,9 +10,10 @@ import re
 from dataclasses import replace
 
 from gitopsd.errors import PayloadError
-from gitopsd.model import Ed25519Scheme, Event, RefUpdate, RemoteName
+from gitopsd.model import Event, RefUpdate, RemoteName
 from gitopsd.payload import Payload, get_list, get_object, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider, update_of
+from gitopsd.schemes import Ed25519Scheme
 
 _EVENT = re.compile(r"[A-Za-z_]{1,64}(:[a-z_-]{1,64})?")
 _QUERY = (

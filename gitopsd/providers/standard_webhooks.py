@@ -4,10 +4,11 @@ The body is ours to define, see `generic`. It may be wrapped as the specificatio
 `{"type": "push", "timestamp": "…", "data": {"repository": …, "ref": …}}`; what the type is called does not matter.
 """
 
-from gitopsd.model import Event, StandardScheme
+from gitopsd.model import Event
 from gitopsd.payload import Payload, get_object
 from gitopsd.providers import generic
 from gitopsd.providers.provider import Headers, Provider, id_in, signing_key
+from gitopsd.schemes import StandardScheme
 
 
 def parse(headers: Headers, payload: Payload) -> Event:

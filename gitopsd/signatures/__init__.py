@@ -3,17 +3,8 @@
 from collections.abc import Sequence
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import (
-    BasicScheme,
-    Ed25519Scheme,
-    HmacScheme,
-    PathScheme,
-    Request,
-    Scheme,
-    Secret,
-    StandardScheme,
-    TokenScheme,
-)
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import BasicScheme, Ed25519Scheme, HmacScheme, PathScheme, Scheme, StandardScheme, TokenScheme
 from gitopsd.signatures import ed25519, hmacs, standard, tokens
 from gitopsd.signatures.parts import AbsentError
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import Ed25519Scheme, Request, Secret
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import Ed25519Scheme
 from gitopsd.signatures.parts import AbsentError, from_base64, header, proven
 
 # Of one length, because body and nonce are signed as one text: nothing may move from one to the other.

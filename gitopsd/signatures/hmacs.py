@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from gitopsd import payload
 from gitopsd.errors import PayloadError, SignatureError
-from gitopsd.model import HmacScheme, Request, Secret
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import HmacScheme
 from gitopsd.signatures.parts import AbsentError, proven
 
 _HEX = re.compile(r"[0-9a-f]+")

@@ -6,7 +6,8 @@ import hmac
 from collections.abc import Callable, Sequence
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import BasicScheme, Request, Secret, TokenScheme
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import BasicScheme, TokenScheme
 from gitopsd.signatures.parts import AbsentError, header, proven
 from gitopsd.signatures.standard import KEY_PREFIX
 

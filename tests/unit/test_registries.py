@@ -14,9 +14,10 @@ from urllib.parse import quote
 import pytest
 from falcon import testing
 
-from gitopsd.model import HmacScheme, Image, PathScheme
+from gitopsd.model import Image
 from gitopsd.providers import PROVIDERS
 from gitopsd.providers.images import NO_TAG
+from gitopsd.schemes import HmacScheme, PathScheme
 from tests.endpoint import KEY, Endpoint, Endpoints, proofs_of_others, repo_of
 from tests.senders import FORM, JSON, Sender, mangled
 

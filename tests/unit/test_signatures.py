@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import HmacScheme, PathScheme, Request, Scheme, Secret, StandardScheme, TokenScheme
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import HmacScheme, PathScheme, Scheme, StandardScheme, TokenScheme
 from gitopsd.signatures import verify
 from tests.senders import ALL_SCHEMES, FORM, JSON, NOW, SIGNING, Sender, mangled
 

@@ -8,7 +8,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import Ed25519Scheme, Request, Secret, TokenScheme
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import Ed25519Scheme, TokenScheme
 from gitopsd.signatures import verify
 from tests.senders import NONCE, NOW, Sender, mangled, public_key_of
 

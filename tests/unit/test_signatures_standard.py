@@ -7,7 +7,8 @@ import hmac
 import pytest
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import Request, Secret, StandardScheme
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import StandardScheme
 from gitopsd.signatures import verify
 from tests.senders import mangled
 

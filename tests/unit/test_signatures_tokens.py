@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from gitopsd.errors import SignatureError
-from gitopsd.model import BasicScheme, PathScheme, Request, Scheme, Secret, TokenScheme
+from gitopsd.model import Request, Secret
+from gitopsd.schemes import BasicScheme, PathScheme, Scheme, TokenScheme
 from gitopsd.signatures import verify
 from tests.senders import NOW, Sender, mangled
 
