@@ -1,6 +1,7 @@
 """Reading JSON that a stranger wrote: nothing but PayloadError, and its text names the attribute."""
 
 import json
+import tracemalloc
 from typing import Any
 from urllib.parse import urlencode
 
@@ -126,3 +127,22 @@ def test_an_absent_flag_is_false() -> None:
 def test_an_object_has_to_be_one(payload: dict[str, Any]) -> None:
     with pytest.raises(PayloadError, match="'repository' is not an object"):
         get_object(payload, "repository")
+
+
+@pytest.mark.parametrize("part", ["[]", "{}", "0", '""'])
+def test_a_body_of_a_million_parts_is_turned_down_before_it_is_read(part: str) -> None:
+    body = f'{{"a": [{",".join([part] * 1_000_001)}]}}'.encode()
+    with pytest.raises(PayloadError, match="body has more than 1000000 parts"):
+        decode(body, JSON)
+
+
+@pytest.mark.parametrize("part", ["[]", "{}", "[{}]", '{"a":0}', '""', "1e9"])
+def test_what_a_body_takes_in_memory_is_bounded_by_its_parts(part: str) -> None:
+    body = f'{{"a": [{",".join([part] * 20_000)}]}}'.encode()
+    tracemalloc.start()
+    try:
+        decode(body, JSON)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 400 * (body.count(b",") + body.count(b"[") + body.count(b"{"))
