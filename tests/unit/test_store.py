@@ -1684,6 +1684,7 @@ class Life(RuleBasedStateMachine):
             return  # its lock is held
         due = repo in self.store.due()
         orphans = [job for job in self.store.running() if job.repo == repo]
+        before = self.store.last_job(repo)
         job = self.store.claim(repo, interrupted, RETRY)
         if orphans:
             wishes.waits = wishes.runs.then(wishes.waits)
@@ -1696,6 +1697,9 @@ class Life(RuleBasedStateMachine):
                 RETRY.delay_sec * 2 ** (orphans[0].interruptions - 1), RETRY.max_delay_sec
             )
         if job is not None:
+            if before and before.force and before.state in (JobState.FAILED, JobState.REFUSED):  # what is left to do
+                wishes.waits = Told(tags_of(before).replace(" ", ""), before.event).then(wishes.waits)
+                wishes.forced = True
             assert job.force == wishes.forced
             assert (tags_of(job).replace(" ", ""), job.event) == (wishes.waits.tags, wishes.waits.event)
             wishes.covered, wishes.running = wishes.made, job
