@@ -153,7 +153,8 @@ def of_path(repo: Repo, *, in_unit: bool) -> Finding:
 def _of_origin(repo: Repo) -> str:
     """What is wrong with where the checkout comes from: its sync would be refused. "" if nothing is."""
     origin = origin_of(repo.path)
-    if not origin or normalise_url(origin) == normalise_url(repo.url):
+    # The hosts may be two names of one (an alias of ssh, or of git itself); the rest is not.
+    if not origin or normalise_url(origin).partition("/")[2] == normalise_url(repo.url).partition("/")[2]:
         return ""
     return f"its origin is {origin}, and url is {repo.url}; git -C {repo.path} remote set-url origin {repo.url}"
 

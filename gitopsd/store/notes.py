@@ -26,9 +26,9 @@ REJECTED_NOTE = "rejected by "
 """Followed by a receiver's name: the last attempt that was refused, as {at, reason}, whatever came after it."""
 
 REMOTES_NOTE = "remotes of "
-"""Followed by a receiver's name: what its provider calls the remotes, as {repo: {url, id, name, urls}}.
+"""Followed by a receiver's name: what its provider calls the remotes, as {repo: {url, id, name, urls, renamed}}.
 
-`url` is what the configuration called it then, as `remotes.normalise_url` has it.
+`url` is what the configuration called it then, as `remotes.normalise_url` has it; `renamed`: it was known by its id.
 """
 
 PROOF_NOTE = "proven by "
@@ -51,8 +51,8 @@ _SHAPES: dict[str, _Shape] = {
 def value_of(key: str, text: str) -> Any:
     """What a note says; None if that is not what is written under its key: another user may have written it."""
     try:
-        value = json.loads(text)
-        return value if _fits(value, next(shape for start, shape in _SHAPES.items() if key.startswith(start))) else None
+        value, shapes = json.loads(text), [shape for start, shape in _SHAPES.items() if key.startswith(start)]
+        return value if all(_fits(value, shape) for shape in shapes) else None
     except (ValueError, RecursionError):
         return None
 

@@ -14,6 +14,7 @@ JOBS = "(SELECT jobs.*, wishes.event, wishes.images FROM jobs LEFT JOIN wishes O
 _MAX_IMAGES = 100
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 _WHOLE = ("id", "attempts", "failures", "interruptions", "force")
+_TEXTS = ("repo", "reason", "delivery", "ref", "revision", "event", "old_revision", "new_revision")
 _NUMBERS = ("due_at", "created_at")
 
 
@@ -21,7 +22,8 @@ def job_of(row: Row) -> Job:
     """The job in a row of JOBS. Raises StoreError."""
     values = {name: row[name] for name in _JOB_FIELDS}
     try:
-        if not all(isinstance(row[name], int) for name in _WHOLE) or not isinstance(row["repo"], str):
+        is_whole = all(isinstance(row[name], int) for name in _WHOLE)
+        if not is_whole or not all(isinstance(row[name] or "", str) for name in _TEXTS) or not row["repo"]:
             raise TypeError
         values |= {name: float(row[name]) for name in _NUMBERS}
         values["trigger"], values["state"] = Trigger(row["trigger"]), JobState(row["state"])
