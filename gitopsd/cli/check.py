@@ -90,6 +90,11 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
         and not repo.images
         and not any(repo.name in (each.repos or ()) for each in config.receivers.values())
     ]
+    findings += [
+        Finding(repo.name, "images: there is no 'deploy' for them to run")
+        for repo in found.repos.values()
+        if repo.images and not repo.deploy
+    ]
     if units and os.geteuid() != 0:
         return [
             *findings,

@@ -708,6 +708,12 @@ def test_a_command_that_nothing_can_ask_for_is_told_and_is_no_fault(site: Site) 
     assert site.run("check", "--offline").returncode == 0
 
 
+def test_images_of_a_repo_with_nothing_to_run_for_them_are_found(site: Site) -> None:
+    site.add_repo("blog", images=["me/blog"])
+    assert findings_of(site)["blog"] == "images: there is no 'deploy' for them to run"
+    assert site.run("check", "--offline").returncode == 78
+
+
 def test_a_checkout_from_elsewhere_is_found_before_its_sync_is_refused(site: Site) -> None:
     remote = site.add_repo("blog")
     assert site.run("sync", "blog").returncode == 0
