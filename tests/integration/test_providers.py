@@ -367,7 +367,7 @@ def assert_image(image: Image) -> None:
     assert re.fullmatch(r"[a-z0-9\[][a-z0-9._:/\[\]-]*[a-z0-9]", image.name) or len(image.name) == 1
     assert not {"", ".", ".."} & set(image.name.split("/"))
     assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?", image.tag)
-    assert re.fullmatch(r"([a-z0-9][a-z0-9+._-]*:[0-9a-f]{32,128})?", image.digest)
+    assert re.fullmatch(r"([a-z0-9][a-z0-9+._-]{0,31}:[A-Za-z0-9=_-]{32,128})?", image.digest)
 
 
 # What a provider is
