@@ -229,12 +229,19 @@ fetch_registry() {
     local place=${XDG_CACHE_HOME:-$HOME/.cache}/gitopsd-tests/docker-registry unpacked
     [[ ! -x $place/usr/bin/docker-registry ]] && command -v apt-get dpkg-deb >/dev/null || return 0
     unpacked=$(mktemp -d)
-    if (cd "$unpacked" && apt-get download docker-registry && dpkg-deb --extract ./*.deb unpacked) >"$logs/registry" 2>&1; then
+    if (unpack_registry "$unpacked") >"$logs/registry" 2>&1 </dev/null; then
         mkdir -p "$place" && cp -r "$unpacked/unpacked/." "$place"
     else
         tail -n 5 "$logs/registry" >&2
     fi
     rm -rf "$unpacked"
+}
+
+# A fresh image has no package lists, and only root may fetch them.
+unpack_registry() {
+    cd "$1" || return
+    apt-get download docker-registry || { apt-get update && apt-get download docker-registry; } || return
+    dpkg-deb --extract ./*.deb unpacked
 }
 
 can_make_roots() { ((EUID == 0)) && command -v systemd-nspawn mmdebstrap >/dev/null; }
