@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from gitopsd.references import host_in
+
 _ANY = "**"
 
 
@@ -17,10 +19,8 @@ def matches_image(name: str, patterns: Collection[str]) -> bool:
 
     Who pushes may know the registry by another name than we do.
     """
-    host, _, rest = name.partition("/")
-    return matches(name, patterns) or (
-        (host == "localhost" or not {".", ":"}.isdisjoint(host)) and matches(rest, patterns)
-    )
+    host = host_in(name)
+    return matches(name, patterns) or (host != "" and matches(name.removeprefix(f"{host}/"), patterns))
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -33,7 +33,7 @@ _SHORTEST_SECRET = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a delivery says. `body` is None where that is too large to be kept."""
+    """What a delivery says. `body` is None where it is not to be kept: it is large, or may hold a secret."""
 
     event: Event
     delivery_id: str
@@ -158,7 +158,7 @@ def _masked(text: str, secrets: Sequence[str]) -> str:
 def _subject(event: Event) -> str:
     """What the event is about, in a word."""
     if event.images:
-        return ", ".join(routing.spelt(image) for image in event.images[:3]) + (", …" if event.images[3:] else "")
+        return routing.few(map(routing.spelt, event.images))
     return name_of(event.remote) if event.remote else ""
 
 
@@ -179,7 +179,7 @@ def _learn(
     if remote is None or not remote.id:
         return
     ids, told = _ids(known, {repo.name: repo for repo in repos}), dict(known)
-    allowed = [repo for repo in repos if receiver.repos is None or repo.name in receiver.repos]
+    allowed = [repo for repo in repos if routing.may_trigger(receiver, repo)]
     by_name = [repo for repo in allowed if is_remote_of(repo, remote)]
     for repo in by_name or [repo for repo in allowed if ids.get(repo.name) == remote.id]:
         told[repo.name] = {

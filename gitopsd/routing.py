@@ -32,7 +32,7 @@ def route(
     about = [repo for repo in repos if _is_about(event, repo, receiver)]
     about = about or [repo for repo in repos if _is_about_renamed(event, repo, ids or {})]
     if rule:
-        meant = [repo for repo in about if _is_meant(event) and _may_trigger(receiver, repo)]
+        meant = [repo for repo in about if _is_meant(event) and may_trigger(receiver, repo)]
         return tuple(_ruled_out(event, repo, rule) for repo in meant), rule
     if not about:
         return (), _why_nobody(event, receiver)
@@ -42,7 +42,8 @@ def route(
     return found, ""
 
 
-def _may_trigger(receiver: Receiver, repo: Repo) -> bool:
+def may_trigger(receiver: Receiver, repo: Repo) -> bool:
+    """Whether `repo` is one of those that the receiver is for."""
     return receiver.repos is None or repo.name in receiver.repos
 
 
@@ -66,15 +67,15 @@ def why_ruled_out(event: Event, receiver: Receiver) -> str:
     if reason := _why_suspended(receiver):
         return reason
     if receiver.events and not matches(event.kind.lower(), (each.lower() for each in receiver.events)):
-        return f"event '{event.kind}' is none of the receiver's events ({_list(receiver.events)})"
+        return f"event '{event.kind}' is none of the receiver's events ({few(receiver.events)})"
     left = _narrowed(event, receiver)
     if event.updates and not left.updates:
-        refs = _list(update.ref for update in event.updates)
-        return f"{refs} matches none of the receiver's refs ({_list(receiver.refs)})"
+        refs = few(update.ref for update in event.updates)
+        return f"{refs} matches none of the receiver's refs ({few(receiver.refs)})"
     if event.images and not left.images:
         rules = (("images", receiver.images), ("tags", receiver.tags))
-        told = " or ".join(f"{rule} ({_list(patterns)})" for rule, patterns in rules if patterns)
-        return f"{_list(map(spelt, event.images))} matches none of the receiver's {told}"
+        told = " or ".join(f"{rule} ({few(patterns)})" for rule, patterns in rules if patterns)
+        return f"{few(map(spelt, event.images))} matches none of the receiver's {told}"
     return ""
 
 
@@ -116,17 +117,17 @@ def _is_about_renamed(event: Event, repo: Repo, ids: Mapping[str, str]) -> bool:
 
 def _why_nobody(event: Event, receiver: Receiver) -> str:
     if receiver.repos is not None and (event.images or event.remote is None):
-        what = _list(map(spelt, event.images)) or f"event '{event.kind}'"
-        return f"{what} is for none of the repos that the receiver names ({_list(receiver.repos)})"
+        what = few(map(spelt, event.images)) or f"event '{event.kind}'"
+        return f"{what} is for none of the repos that the receiver names ({few(receiver.repos)})"
     if event.images:
-        return f"no repo is configured for the image {_list(map(spelt, event.images))}; see images: and repos:"
+        return f"no repo is configured for the image {few(map(spelt, event.images))}; see images: and repos:"
     if event.remote is None:
         return f"event '{event.kind}' tells of no repository, and the receiver names no repos (repos:) for it"
     return f"no repo is configured for {name_of(event.remote)}"
 
 
 def _match(event: Event, repo: Repo, receiver: Receiver) -> Match:
-    if not _may_trigger(receiver, repo):
+    if not may_trigger(receiver, repo):
         ref, revision = (event.updates[0].ref, event.updates[0].revision) if event.updates else ("", None)
         reason = "is none of the repos that this receiver may trigger"
         return Match(repo=repo.name, ref=ref, revision=revision or None, reason=reason)
@@ -141,7 +142,7 @@ def _of_push(event: Event, repo: Repo, receiver: Receiver) -> Match:
     wanted = f"refs/heads/{repo.ref}"
     update = next((update for update in event.updates if update.ref == wanted), None)
     if update is None:
-        first, pushed = event.updates[0], _list(update.ref for update in event.updates)
+        first, pushed = event.updates[0], few(update.ref for update in event.updates)
         return Match(repo=repo.name, ref=first.ref, revision=first.revision, reason=f"follows {wanted}, not {pushed}")
     if update.revision is None:
         return Match(
@@ -184,7 +185,7 @@ def spelt(image: Image) -> str:
     return f"{image.name}:{image.tag}" if image.tag else image.name
 
 
-def _list(names: Iterable[str]) -> str:
+def few(names: Iterable[str]) -> str:
     """The first few, as a stranger may name a million."""
     few = list(itertools.islice(names, _MAX_NAMED + 1))
     return ", ".join(few[:_MAX_NAMED]) + (", …" if len(few) > _MAX_NAMED else "")

@@ -74,7 +74,8 @@ def _content(config: Config, store: Store, receiver: Receiver, delivery: Deliver
         first = f"the body is kept with the first one: gitopsd replay {delivery.delivery_id}"
         raise GitopsdError(f"delivery {delivery.number} is a duplicate; {first}")
     if body is None:
-        kept = f"those of the last {config.keep.bodies} deliveries are (keep.bodies), if they are not over 256K"
+        which = "if they are not over 256K and hide no secret"
+        kept = f"those of the last {config.keep.bodies} deliveries are (keep.bodies), {which}"
         raise GitopsdError(f"the body of delivery {delivery.number} is not kept; {kept}")
     try:
         return intake.reread(receiver, delivery, body)

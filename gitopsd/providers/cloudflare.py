@@ -12,6 +12,7 @@ from gitopsd.payload import Payload, get_id, get_text
 from gitopsd.providers.provider import JSON, Headers, Provider
 from gitopsd.schemes import TokenScheme
 
+_FIELDS = {"text", "alert_type", "alert_event", "policy_id", "policy_name"}
 _ALERT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 
 
@@ -19,6 +20,8 @@ def parse(_headers: Headers, payload: Payload) -> Event:
     """The Event of a delivery. Raises PayloadError if it is not what Cloudflare sends."""
     if payload.keys() == {"text"}:
         return Event(kind="ping", reason="the message of Save and Test: the webhook works")
+    if not payload.keys() & _FIELDS:
+        raise PayloadError("it has none of the fields of a notification")
     kind = get_text(payload, "alert_type", "")
     if not kind:
         return Event(kind="notification", reason="the notification does not tell of what ('alert_type')")

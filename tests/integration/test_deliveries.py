@@ -295,7 +295,7 @@ def test_what_cannot_be_replayed_any_more_says_why_in_a_line(site: Site) -> None
         return done.stderr
 
     for number in ("1", "2"):
-        kept = "those of the last 3 deliveries are (keep.bodies), if they are not over 256K"
+        kept = "those of the last 3 deliveries are (keep.bodies), if they are not over 256K and hide no secret"
         assert refusal(number) == f"gitopsd: the body of delivery {number} is not kept; {kept}\n"
     del site.settings["receivers"]["old"]
     site.settings["receivers"]["ci"]["provider"] = "github"

@@ -68,7 +68,6 @@ def test_save_and_test_is_a_trial(payload: dict[str, Any]) -> None:
         ALERT | {"alert_type": None},
         ALERT | {"alert_type": ""},
         TEST | {"ts": 1710444000},
-        {},
     ],
 )
 def test_one_that_does_not_tell_its_kind_leads_to_nothing(payload: dict[str, Any]) -> None:
@@ -99,3 +98,9 @@ def test_the_type_of_an_alert_is_a_plain_word(alert_type: object) -> None:
 )
 def test_a_delivery_is_known_by_its_alert_by_what_became_of_it_and_when(payload: dict[str, Any], known: str) -> None:
     assert PROVIDER.delivery_id({}, payload) == known
+
+
+@pytest.mark.parametrize("payload", [{}, {"ref": "refs/heads/main"}, {"events": []}, {"name": "blog", "data": {}}])
+def test_what_has_no_field_of_a_notification_is_not_of_cloudflare(payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match="none of the fields of a notification"):
+        parse({}, payload)

@@ -545,11 +545,11 @@ def test_a_push_that_paths_leave_out_is_recorded_with_where_it_came_from(desk: D
             images("1", "2", "3"), "ghcr.io/me/blog:1, ghcr.io/me/blog:2, ghcr.io/me/blog:3", "", "", id="three images"
         ),
         pytest.param(
-            images("1", "2", "3", "4"),
-            "ghcr.io/me/blog:1, ghcr.io/me/blog:2, ghcr.io/me/blog:3, …",
+            images("1", "2", "3", "4", "5", "6"),
+            ", ".join([*(f"ghcr.io/me/blog:{tag}" for tag in range(1, 6)), "…"]),
             "",
             "",
-            id="four images",
+            id="six images",
         ),
         pytest.param(images("v1", of=remote("site")), "ghcr.io/me/blog:v1", "", "", id="an image and its repository"),
     ],

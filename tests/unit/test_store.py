@@ -1218,6 +1218,21 @@ def test_a_file_of_the_first_version_that_many_open_at_once_is_converted_once(pa
     assert problems == []
 
 
+def test_a_sync_of_the_version_before_still_reads_whole_rows_of_its_tables(store: Store, path: Path) -> None:
+    def columns(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
+        tables = ("jobs", "deliveries", "matches", "notes")
+        return [[tuple(row) for row in connection.execute(f"PRAGMA table_info({table})")] for table in tables]
+
+    store.probe()
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as before,
+        contextlib.closing(sqlite3.connect(path)) as now,
+    ):
+        before.executescript(database._MIGRATIONS[0])
+        assert columns(now) == columns(before)
+        assert all(columns(before))
+
+
 @pytest.mark.parametrize("state", ["pending", "running"])
 def test_the_file_itself_forbids_a_second_pending_or_running_job(store: Store, path: Path, state: str) -> None:
     store.enqueue("blog", Trigger.MANUAL)
