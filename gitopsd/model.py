@@ -13,6 +13,7 @@ class Trigger(StrEnum):
     MANUAL = "manual"
     POLL = "poll"
     TIMER = "timer"
+    ROLLBACK = "rollback"
 
 
 class JobState(StrEnum):
@@ -168,11 +169,47 @@ class Keep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repo:
-    """One managed checkout. `deploy` is an argv; an `opted_in_by_file` one needs a `.gitops` file at its top.
+class Health:
+    """How to find out whether a deploy works: `command` (an argv) exits with 0 within `timeout_sec`.
 
-    With the strategy `none` there is no checkout, `url` and `ref` are "", and `path` is where `deploy` runs. `images`
-    are globs of the images whose push is for this repo, too.
+    It has so many tries, `interval_sec` apart.
+    """
+
+    command: tuple[str, ...]
+    interval_sec: float = 2.0
+    tries: int = 5
+    timeout_sec: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statuses:
+    """Where the state of a revision is told as a commit status. `token` is a name, `api` is "" for the forge's own.
+
+    `context` tells several hosts apart that deploy the same revision.
+    """
+
+    forge: str
+    token: str
+    api: str = ""
+    context: str = "gitopsd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notify:
+    """Who is told of what: `urls` are names of credentials that hold Apprise URLs."""
+
+    urls: tuple[str, ...] = ()
+    on: tuple[str, ...] = ("failure", "recovery", "refusal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """One managed checkout. Commands are argvs; an `opted_in_by_file` one needs a `.gitops` file at its top.
+
+    With the strategy `none` there is no checkout, `url` and `ref` are "", and `path` is where `deploy` runs. With
+    `release` `path` is a symlink, and `keep` trees stay. `images` are globs of the images whose push is for this repo,
+    too. `ref` is a branch, or with a wildcard or `refs/tags/` in it a pattern of tags. `allowed_signers` and `keyring`
+    are files; `merge_by` are those who may sign merges alone. `retry` None is that of the configuration.
     """
 
     name: str
@@ -180,10 +217,45 @@ class Repo:
     ref: str
     path: Path
     strategy: str = "in-place"
+    gate: tuple[str, ...] = ()
     deploy: tuple[str, ...] = ()
+    compose: str = ""
+    units: tuple[str, ...] = ()
+    settle_sec: float = 5.0
+    health: Health | None = None
+    rollback: bool = False
+    keep: int = 3
+    submodules: bool = True
+    depth: int = 0
+    filter: str = ""
+    rewind: str = "refuse"
+    local_changes: str = "refuse"
+    verify: str = "none"
+    allowed_signers: str = ""
+    keyring: str = ""
+    merge_by: tuple[str, ...] = ()
+    clean: str = "none"
+    drift: str = "off"
     timeout_sec: float = 600.0
     opted_in_by_file: bool = False
     images: tuple[str, ...] = ()
+    retry: Retry | None = None
+    statuses: Statuses | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """A repo is held: nothing of it is deployed until it is resumed, or `until` has come. Times: epoch seconds.
+
+    `revision` is what a rollback has put in place, or is about to; None where the hold leaves all as it is.
+    """
+
+    repo: str
+    by: str
+    reason: str
+    at: float
+    until: float | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +279,7 @@ class Config:
     repos: dict[str, Repo] = field(default_factory=dict)
     retry: Retry = field(default_factory=Retry)
     keep: Keep = field(default_factory=Keep)
+    notify: Notify = field(default_factory=Notify)
 
 
 @dataclass(frozen=True, kw_only=True)

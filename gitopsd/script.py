@@ -10,7 +10,7 @@ from pathlib import Path
 from gitopsd import modes, process, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import matches_image
-from gitopsd.model import Config, Image, Job, JobState, Outcome, Phase, Repo
+from gitopsd.model import Config, Health, Image, Job, JobState, Outcome, Phase, Repo
 from gitopsd.references import is_image
 
 EXIT_TRY_AGAIN = 75
@@ -22,6 +22,7 @@ _EVENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
 _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
+_WITH_WAY_BACK = 3
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,23 @@ def run(
     on_output: Callable[[bytes], None],
     lock_fd: int,
     stop_fd: int | None,
+    pinned: str | None = None,
 ) -> Outcome:
-    """Sync `repo` once. `output_path` is the file for the engine's `key=value` lines; `stop_fd` readable ends it."""
+    """Sync `repo` once, to the revision `pinned` if there is one.
+
+    `output_path` is the file for the engine's `key=value` lines; `stop_fd` readable ends it.
+    """
     if not os.access(config.engine, os.X_OK) or not config.engine.is_file():  # timeout's 127 may be an engine's
         reason = f"engine {config.engine}: is not an executable file"
         return Outcome(state=JobState.FAILED, reason=reason, exit_code=EXIT_CONFIG)
-    environment = engine_environment(config, repo, job, output_path) | {"GITOPSD_LOCK_FD": str(lock_fd)}
+    environment = engine_environment(config, repo, job, output_path, pinned) | {"GITOPSD_LOCK_FD": str(lock_fd)}
     try:
         output_path.unlink(missing_ok=True)
         ended = process.run(
             # Ours is the limit; this one is for an engine that outlives us, and would keep the lock for good.
-            ("timeout", "--signal=KILL", f"{repo.timeout_sec + _LONGER_SEC:g}", str(config.engine), repo.name),
+            ("timeout", "--signal=KILL", f"{limit_sec(repo) + _LONGER_SEC:g}", str(config.engine), repo.name),
             environment=environment,
-            timeout_sec=repo.timeout_sec,
+            timeout_sec=limit_sec(repo),
             on_output=on_output,
             keep_fds=(lock_fd,),
             stop_fd=stop_fd,
@@ -71,9 +76,22 @@ def run(
     return _outcome(repo, ended, read_report(output_path))
 
 
-def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) -> dict[str, str]:
+def limit_sec(repo: Repo) -> float:
+    """How long a sync of `repo` may take. With a way back it is one for each direction, and one to find out."""
+    return _WITH_WAY_BACK * repo.timeout_sec if repo.rollback else repo.timeout_sec
+
+
+def engine_environment(
+    config: Config, repo: Repo, job: Job, output_path: Path, pinned: str | None = None
+) -> dict[str, str]:
     """What the engine is told: the operator's environment without the secrets of receivers, and the contract's keys."""
-    secrets = frozenset(name for receiver in config.receivers.values() for name in receiver.secrets)
+    secrets = frozenset(
+        [
+            *(name for receiver in config.receivers.values() for name in receiver.secrets),
+            *config.notify.urls,
+            *(each.statuses.token for each in config.repos.values() if each.statuses),
+        ]
+    )
     inherited = systemd.child_environment(os.environ, secrets)
     told = {
         "GITOPSD_URL": repo.url,
@@ -83,13 +101,54 @@ def engine_environment(config: Config, repo: Repo, job: Job, output_path: Path) 
         "GITOPSD_DEPLOY": shlex.join(repo.deploy),
         "GITOPSD_STATE_DIR": str(config.state_dir),
         "GITOPSD_OUTPUT": str(output_path),
-        "GITOPSD_FORCE": "yes" if job.force else "",
+        "GITOPSD_FORCE": _yes(job.force),
         # From the store, which the daemon writes too: whatever it is, it is a commit id or nothing.
         "GITOPSD_HINT": job.revision if job.revision and _REVISION.fullmatch(job.revision) else "",
-        "GITOPSD_OPT_IN": "yes" if repo.opted_in_by_file else "",
+        "GITOPSD_REVISION": pinned or "",
+        "GITOPSD_OPT_IN": _yes(repo.opted_in_by_file),
+        **_policy_environment(repo),
+        **_health_environment(repo.health),
         **_event_environment(repo, job),
     }
     return {key: value for key, value in inherited.items() if not key.startswith("GITOPSD_")} | told
+
+
+def _yes(wanted: bool) -> str:
+    return "yes" if wanted else ""
+
+
+def _policy_environment(repo: Repo) -> dict[str, str]:
+    return {
+        "GITOPSD_GATE": shlex.join(repo.gate),
+        "GITOPSD_COMPOSE": repo.compose,
+        "GITOPSD_UNITS": " ".join(repo.units),
+        "GITOPSD_SETTLE": f"{repo.settle_sec:g}",
+        "GITOPSD_ROLLBACK": _yes(repo.rollback),
+        "GITOPSD_TIMEOUT": f"{repo.timeout_sec:g}",
+        "GITOPSD_KEEP": str(repo.keep),
+        "GITOPSD_SUBMODULES": _yes(repo.submodules),
+        "GITOPSD_DEPTH": str(repo.depth or ""),
+        "GITOPSD_FILTER": repo.filter,
+        "GITOPSD_REWIND": repo.rewind,
+        "GITOPSD_LOCAL_CHANGES": repo.local_changes,
+        "GITOPSD_VERIFY": repo.verify,
+        "GITOPSD_ALLOWED_SIGNERS": repo.allowed_signers,
+        "GITOPSD_KEYRING": repo.keyring,
+        "GITOPSD_MERGE_BY": " ".join(repo.merge_by),
+        "GITOPSD_CLEAN": repo.clean,
+        "GITOPSD_DRIFT": repo.drift,
+    }
+
+
+def _health_environment(health: Health | None) -> dict[str, str]:
+    if health is None:
+        return {"GITOPSD_HEALTH": ""}
+    return {
+        "GITOPSD_HEALTH": shlex.join(health.command),
+        "GITOPSD_HEALTH_INTERVAL": f"{health.interval_sec:g}",
+        "GITOPSD_HEALTH_TRIES": str(health.tries),
+        "GITOPSD_HEALTH_TIMEOUT": f"{health.timeout_sec:g}",
+    }
 
 
 def _event_environment(repo: Repo, job: Job) -> dict[str, str]:
@@ -153,7 +212,8 @@ def _outcome(repo: Repo, ended: process.Ended, report: Report) -> Outcome:
         old_revision=report.values.get("old_revision") or None,
         new_revision=report.values.get("new_revision") or None,
         phases=report.phases,
-        retry=state is JobState.FAILED and ended.exit_code != EXIT_CONFIG,
+        # What was rolled back is known to be bad: only a newer revision, or a person, makes it another try.
+        retry=state is JobState.FAILED and ended.exit_code != EXIT_CONFIG and "rolled_back" not in report.values,
         keep_trying=keep_trying,
     )
 
@@ -173,7 +233,7 @@ def _verdict(ended: process.Ended, report: Report) -> tuple[JobState, bool]:
 
 def _reason(repo: Repo, ended: process.Ended, report: Report, state: JobState) -> str:
     if ended.timed_out:
-        return f"{report.phase} was ended: the sync took longer than {repo.timeout_sec:g} s (repos.{repo.name}.timeout)"
+        return f"{report.phase} was ended: the sync took longer than {limit_sec(repo):g} s (repos.{repo.name}.timeout)"
     if ended.signal_name:
         return f"{report.phase} was killed by {ended.signal_name}"
     if given := report.values.get("reason"):

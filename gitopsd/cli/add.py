@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import lock, poll, runner
-from gitopsd.cli import check, files, keys, places, problems, steps, terminal
+from gitopsd import files, lock, poll, runner
+from gitopsd.cli import check, keys, places, problems, steps, terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import lock, runner
-from gitopsd.cli import files, keys, terminal
+from gitopsd.cli import keys, terminal
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -12,8 +11,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
+from gitopsd.config.repos import data_of, repo_of, retry_data, retry_of
+from gitopsd.config.values import duration, seconds, size
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Proxy, Receiver, Repo, Retry
+from gitopsd.model import Config, Keep, Notify, Proxy, Receiver, Retry
 
 __all__ = [
     "DEFAULT_PATH",
@@ -37,8 +38,6 @@ _IDLE_EXIT_SEC = 300.0
 _DEPLOY_HINT = "    # deploy: [./deploy.sh]        # run in the checkout once it has moved\n"
 _MERGED_KEYS = ("receivers", "repos")
 _RECEIVER_LISTS = ("repos", "events", "refs", "paths", "images", "tags", "allow_from")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def load(path: Path, draft: tuple[Path, str] | None = None) -> Config:
@@ -178,16 +177,12 @@ def dump(config: Config) -> str:
         "runner": config.runner,
         "max_parallel": config.max_parallel,
         "max_body": config.max_body,
-        "stop_timeout": _duration(config.stop_timeout_sec),
-        "idle_exit": "never" if config.idle_exit_sec is None else _duration(config.idle_exit_sec),
+        "stop_timeout": duration(config.stop_timeout_sec),
+        "idle_exit": "never" if config.idle_exit_sec is None else duration(config.idle_exit_sec),
         "receivers": {name: _receiver_data(receiver) for name, receiver in config.receivers.items()},
         "roots": [str(root) for root in config.roots],
-        "repos": {name: _repo_data(repo) for name, repo in config.repos.items()},
-        "retry": {
-            "tries": config.retry.tries,
-            "delay": _duration(config.retry.delay_sec),
-            "max_delay": _duration(config.retry.max_delay_sec),
-        },
+        "repos": {name: data_of(repo) for name, repo in config.repos.items()},
+        "retry": retry_data(config.retry),
         "keep": {
             "deliveries": config.keep.deliveries,
             "bodies": config.keep.bodies,
@@ -198,6 +193,8 @@ def dump(config: Config) -> str:
     }
     if config.proxy.trusted:
         data["proxy"] = {"trusted": list(config.proxy.trusted), "header": config.proxy.header}
+    if config.notify.urls:
+        data["notify"] = {"urls": list(config.notify.urls), "on": list(config.notify.on)}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
@@ -215,48 +212,32 @@ def _receiver_data(receiver: Receiver) -> dict[str, Any]:
     return data | {key: value for key, value in (lists | others).items() if value}
 
 
-def _repo_data(repo: Repo) -> dict[str, Any]:
-    data = {
-        "path": str(repo.path),
-        "strategy": repo.strategy,
-        "timeout": _duration(repo.timeout_sec),
-    }
-    others = {"url": repo.url, "ref": repo.ref, "deploy": list(repo.deploy), "images": list(repo.images)}
-    return data | {key: value for key, value in others.items() if value}
-
-
-def _duration(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
-
-
 def _build(source: Path, data: Mapping[str, Any]) -> Config:
     receivers = {name: _receiver(name, entry) for name, entry in data.get("receivers", {}).items()}
-    retry, keep, proxy = (data.get(key, {}) for key in ("retry", "keep", "proxy"))
+    keep, proxy, notify = (data.get(key, {}) for key in ("keep", "proxy", "notify"))
+    retry = retry_of(data.get("retry", {}), Retry())
     return Config(
         source=source,
         state_dir=Path(data.get("state_dir") or default_state_dir()),
         engine=Path(data.get("engine") or _PACKAGE_DIR / "gitops_sync.sh"),
         runner=data.get("runner", Config.runner),
         max_parallel=data.get("max_parallel", Config.max_parallel),
-        max_body=_size(data.get("max_body", Config.max_body)),
-        stop_timeout_sec=_seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
-        idle_exit_sec=None if data.get("idle_exit") == "never" else _seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
+        max_body=size(data.get("max_body", Config.max_body)),
+        stop_timeout_sec=seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
+        idle_exit_sec=None if data.get("idle_exit") == "never" else seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
         proxy=Proxy(trusted=tuple(proxy.get("trusted", ())), header=proxy.get("header", "")),
         receivers=receivers or {DEFAULT_RECEIVER.name: DEFAULT_RECEIVER},
         roots=tuple(Path(root) for root in dict.fromkeys(data.get("roots", []))),
-        repos={name: _repo(name, entry) for name, entry in data.get("repos", {}).items()},
-        retry=Retry(
-            tries=retry.get("tries", Retry.tries),
-            delay_sec=_seconds(retry.get("delay"), Retry.delay_sec),
-            max_delay_sec=_seconds(retry.get("max_delay"), Retry.max_delay_sec),
-        ),
+        repos={name: repo_of(name, entry, retry) for name, entry in data.get("repos", {}).items()},
+        retry=retry,
         keep=Keep(
             deliveries=keep.get("deliveries", Keep.deliveries),
             bodies=keep.get("bodies", Keep.bodies),
             jobs=keep.get("jobs", Keep.jobs),
             logs=keep.get("logs", Keep.logs),
-            log_bytes=_size(keep.get("log_size", Keep.log_bytes)),
+            log_bytes=size(keep.get("log_size", Keep.log_bytes)),
         ),
+        notify=Notify(urls=tuple(notify.get("urls", ())), on=tuple(notify.get("on", Notify.on))),
     )
 
 
@@ -269,38 +250,11 @@ def _receiver(name: str, entry: Mapping[str, Any]) -> Receiver:
         header=entry.get("header", ""),
         repos=tuple(entry["repos"]) if "repos" in entry else None,
         suspended={True: "", False: None}.get(suspended, suspended),
-        max_body=_size(entry["max_body"]) if "max_body" in entry else None,
+        max_body=size(entry["max_body"]) if "max_body" in entry else None,
         **{key: tuple(entry.get(key, ())) for key in _RECEIVER_LISTS if key != "repos"},
-    )
-
-
-def _repo(name: str, entry: Mapping[str, Any]) -> Repo:
-    return Repo(
-        name=name,
-        url=entry.get("url", ""),
-        ref=entry.get("ref", "main").removeprefix("refs/heads/") if "url" in entry else "",
-        path=Path(entry["path"]),
-        strategy=entry.get("strategy", Repo.strategy),
-        deploy=tuple(entry.get("deploy", ())),
-        timeout_sec=_seconds(entry.get("timeout"), Repo.timeout_sec),
-        images=tuple(entry.get("images", ())),
     )
 
 
 def default_state_dir() -> str:
     """Where the store is if the configuration does not say, or cannot be read."""
     return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "/var/lib/gitopsd"
-
-
-def _seconds(text: str | None, otherwise: float) -> float:
-    if text is None:
-        return otherwise
-    number, unit = re.fullmatch(r"([0-9]+)(\w+)", text).groups()  # type: ignore[union-attr] # the schema saw to that
-    return int(number) * _SECONDS[unit]
-
-
-def _size(text: str | float) -> int:
-    if not isinstance(text, str):
-        return int(text)  # a number of the form 1.0 is whole, too
-    digits = text.rstrip("KMG")
-    return int(digits) * _BYTES[text[len(digits) :]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopsd.cli import files
+from gitopsd import files
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files below /etc/gitopsd that commands write: each is there as a whole, or not at all."""
+"""Files that commands write: each is there as a whole, or not at all."""
 
 import contextlib
 import os

@@ -1,0 +1,91 @@
+"""The settings of a repo ↔ Repo."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gitopsd.config.values import duration, seconds
+from gitopsd.model import Health, Repo, Retry, Statuses
+
+_BRANCHES = "refs/heads/"
+_WORDS = ("gate", "deploy", "units", "merge_by", "images")
+_PLAIN = (
+    "compose",
+    "rollback",
+    "keep",
+    "submodules",
+    "depth",
+    "filter",
+    "rewind",
+    "local_changes",
+    "verify",
+    "allowed_signers",
+    "keyring",
+    "clean",
+    "drift",
+)
+
+
+def repo_of(name: str, entry: Mapping[str, Any], retry: Retry) -> Repo:
+    """The repo `name`. `retry` is what is set for all, and stands for what its own does not say."""
+    return Repo(
+        name=name,
+        url=entry.get("url", ""),
+        ref=entry.get("ref", "main").removeprefix(_BRANCHES) if "url" in entry else "",
+        path=Path(entry["path"]),
+        strategy=entry.get("strategy", Repo.strategy),
+        settle_sec=seconds(entry.get("settle"), Repo.settle_sec),
+        health=_health(entry["health"]) if "health" in entry else None,
+        timeout_sec=seconds(entry.get("timeout"), Repo.timeout_sec),
+        retry=retry_of(entry["retry"], retry) if "retry" in entry else None,
+        statuses=Statuses(**entry["statuses"]) if "statuses" in entry else None,
+        **{key: tuple(entry.get(key, ())) for key in _WORDS},
+        **{key: entry[key] for key in _PLAIN if key in entry},
+    )
+
+
+def data_of(repo: Repo) -> dict[str, Any]:
+    """What `repo_of` makes the same repo of."""
+    data = {"path": str(repo.path), "strategy": repo.strategy, "timeout": duration(repo.timeout_sec)}
+    others: dict[str, Any] = {"url": repo.url, "ref": repo.ref, **{key: list(getattr(repo, key)) for key in _WORDS}}
+    if repo.health:
+        others["health"] = {
+            "command": list(repo.health.command),
+            "interval": duration(repo.health.interval_sec),
+            "tries": repo.health.tries,
+            "timeout": duration(repo.health.timeout_sec),
+        }
+    if repo.settle_sec != Repo.settle_sec:
+        others["settle"] = duration(repo.settle_sec)
+    if repo.retry:
+        others["retry"] = retry_data(repo.retry)
+    if repo.statuses:
+        others["statuses"] = {key: value for key, value in asdict(repo.statuses).items() if value}
+    changed = {key: getattr(repo, key) for key in _PLAIN if getattr(repo, key) != getattr(Repo, key)}
+    return data | {key: value for key, value in others.items() if value} | changed
+
+
+def retry_of(entry: Mapping[str, Any], otherwise: Retry) -> Retry:
+    """When to try again; `otherwise` stands for what `entry` does not say."""
+    return Retry(
+        tries=entry.get("tries", otherwise.tries),
+        delay_sec=seconds(entry.get("delay"), otherwise.delay_sec),
+        max_delay_sec=seconds(entry.get("max_delay"), otherwise.max_delay_sec),
+    )
+
+
+def retry_data(retry: Retry) -> dict[str, Any]:
+    """What `retry_of` makes the same of."""
+    return {"tries": retry.tries, "delay": duration(retry.delay_sec), "max_delay": duration(retry.max_delay_sec)}
+
+
+def _health(entry: Mapping[str, Any] | list[str]) -> Health:
+    if isinstance(entry, list):
+        return Health(command=tuple(entry))
+    return Health(
+        command=tuple(entry["command"]),
+        interval_sec=seconds(entry.get("interval"), Health.interval_sec),
+        tries=entry.get("tries", Health.tries),
+        timeout_sec=seconds(entry.get("timeout"), Health.timeout_sec),
+    )

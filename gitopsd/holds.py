@@ -1,0 +1,76 @@
+"""Repos that are held: a file for each, which only who may start syncs by hand can write.
+
+They are no records of the store, as the daemon writes that: whoever conquers it must neither lift a hold nor choose what
+a rollback goes to.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gitopsd import files, modes
+from gitopsd.errors import GitopsdError
+from gitopsd.model import Hold
+
+_MAX_BYTES = 64 * 1024
+_MAX_TEXT = 500
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def read(state_dir: Path, repo: str, now: float) -> Hold | None:
+    """The hold of `repo`, if there is one at the time `now`. Raises GitopsdError for a file that cannot be read."""
+    path = _path(state_dir, repo)
+    try:
+        hold = _hold_of(repo, json.loads(modes.read_file(path, _MAX_BYTES)))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise GitopsdError(f"hold {path}: cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise GitopsdError(f"hold {path}: is not what gitopsd writes; remove it, and hold the repo again") from error
+    return None if hold.until is not None and hold.until <= now else hold
+
+
+def write(state_dir: Path, hold: Hold) -> None:
+    """Hold a repo from now on; on disk when this returns. Raises GitopsdError."""
+    path = _path(state_dir, hold.repo)
+    data = {key: getattr(hold, key) for key in ("by", "reason", "at", "until", "revision")}
+    try:
+        modes.make_directory(path.parent)
+        files.write(path, json.dumps(data), mode=0o644, replace=True)
+    except OSError as error:
+        raise GitopsdError(f"hold {path}: cannot be written: {error.strerror}") from error
+
+
+def remove(state_dir: Path, repo: str) -> None:
+    """Hold `repo` no longer. Raises GitopsdError."""
+    path = _path(state_dir, repo)
+    try:
+        files.remove(path)
+    except OSError as error:
+        raise GitopsdError(f"hold {path}: cannot be removed: {error.strerror}") from error
+
+
+def why(hold: Hold) -> str:
+    """By whom and why, in a line."""
+    return f"held by {hold.by}: {hold.reason}"
+
+
+def _path(state_dir: Path, repo: str) -> Path:
+    return state_dir / "holds" / f"{repo}.json"
+
+
+def _hold_of(repo: str, data: dict[str, Any]) -> Hold:
+    revision = data.get("revision")
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise ValueError
+    until = data.get("until")
+    return Hold(
+        repo=repo,
+        by=str(data["by"])[:_MAX_TEXT],
+        reason=str(data["reason"])[:_MAX_TEXT],
+        at=float(data["at"]),
+        until=None if until is None else float(until),
+        revision=revision,
+    )
