@@ -1,7 +1,7 @@
 """Repos that are held: a file for each, which only who may start syncs by hand can write.
 
-They are no records of the store, as the daemon writes that: whoever conquers it must neither lift a hold nor choose what
-a rollback goes to.
+They are no records of the store, as the daemon writes that: whoever conquers it must neither lift a hold nor choose
+what a rollback goes to.
 """
 
 import json

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import runner, systemd
+from gitopsd import files, runner, systemd
 from gitopsd.cli import steps, terminal
 from gitopsd.cli.endpoints import has_token_in_path, path_of, require_host
 from gitopsd.cli.exits import EXIT_DONE

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import lock, runner
+from gitopsd import files, lock, runner
 from gitopsd.cli import keys, terminal
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import find_repo, find_repos

@@ -29,6 +29,7 @@ _PLAIN = (
 
 def repo_of(name: str, entry: Mapping[str, Any], retry: Retry) -> Repo:
     """The repo `name`. `retry` is what is set for all, and stands for what its own does not say."""
+    words: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in _WORDS}
     return Repo(
         name=name,
         url=entry.get("url", ""),
@@ -40,7 +41,7 @@ def repo_of(name: str, entry: Mapping[str, Any], retry: Retry) -> Repo:
         timeout_sec=seconds(entry.get("timeout"), Repo.timeout_sec),
         retry=retry_of(entry["retry"], retry) if "retry" in entry else None,
         statuses=Statuses(**entry["statuses"]) if "statuses" in entry else None,
-        **{key: tuple(entry.get(key, ())) for key in _WORDS},
+        **words,
         **{key: entry[key] for key in _PLAIN if key in entry},
     )
 
