@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from gitopsd import lock
+from gitopsd import holds, lock
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config
+from gitopsd.model import Config, Job, JobState
 from gitopsd.runner import Runner
 from gitopsd.store import Store
 
@@ -60,8 +60,10 @@ class Dispatcher:
         self._thread.join()
 
     def is_idle(self) -> bool:
-        """Whether nothing runs and nothing waits, not even for a later time. Raises StoreError."""
-        return not self._runner.running() and not self._store.is_anything_unfinished()
+        """Whether nothing runs and nothing waits, not even for a later time, but what is held. Raises StoreError."""
+        if self._runner.running() or self._store.running():
+            return False
+        return all(map(self._is_kept, self._store.waiting()))
 
     def problem(self) -> str:
         """Why no job is started now; "" while all is well."""
@@ -98,6 +100,9 @@ class Dispatcher:
         for repo in self._wanted():
             before = time.monotonic()
             try:
+                if self._has_nothing_but_held(config, repo):
+                    self._failed.pop(repo, None)
+                    continue
                 if not lock.is_free(config.state_dir, repo):
                     continue
                 if self._under_way(config) >= config.max_parallel or self._stopping.is_set():
@@ -113,6 +118,25 @@ class Dispatcher:
             self._store.prune(config.keep)
         if trouble:
             raise GitopsdError("; ".join(trouble))
+
+    def _has_nothing_but_held(self, config: Config, repo: str) -> bool:
+        """Whether a sync of `repo` would come to nothing. What is recorded as running has to be seen to, held or not.
+
+        Raises GitopsdError if it may be held, and there is no telling.
+        """
+        hold = holds.read(config.state_dir, repo, self._clock())
+        if hold is None or self._store.unfinished(repo, JobState.RUNNING):
+            return False
+        pending = self._store.unfinished(repo, JobState.PENDING)
+        return pending is None or pending.trigger not in holds.allowed(hold)
+
+    def _is_kept(self, job: Job) -> bool:
+        """Whether a hold keeps `job`. Where there is no telling, somebody has to stay who sees when it can be told."""
+        config = self._config()
+        try:
+            return config is not None and holds.keeps(config.state_dir, job, self._clock())
+        except GitopsdError:
+            return False
 
     def _under_way(self, config: Config) -> int:
         """How many syncs run, whoever started them. A record alone may be of one that was killed."""

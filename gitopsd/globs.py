@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from gitopsd.references import host_in
+from gitopsd.references import follows_tags, host_in, pattern_of, takes_prereleases
 
 _ANY = "**"
 
@@ -21,6 +21,13 @@ def matches_image(name: str, patterns: Collection[str]) -> bool:
     """
     host = host_in(name)
     return matches(name, patterns) or (host != "" and matches(name.removeprefix(f"{host}/"), patterns))
+
+
+def is_followed(name: str, ref: str) -> bool:
+    """Whether the full ref `name` is the branch, or one of the tags, that `ref` of a repo stands for."""
+    if not follows_tags(ref):
+        return name == pattern_of(ref)
+    return matches(name, [pattern_of(ref)]) and ("-" not in name or takes_prereleases(ref))
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -5,16 +5,20 @@ what a rollback goes to.
 """
 
 import json
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from gitopsd import files, modes
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Hold
+from gitopsd.model import Hold, Job, Trigger
 
 _MAX_BYTES = 64 * 1024
 _MAX_TEXT = 500
+_MODE, _DIRECTORY_MODE = 0o644, 0o755
+_END_OF_TIME = 250_000_000_000.0  # not long before the last year that a calendar here knows
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -27,7 +31,7 @@ def read(state_dir: Path, repo: str, now: float) -> Hold | None:
         return None
     except OSError as error:
         raise GitopsdError(f"hold {path}: cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise GitopsdError(f"hold {path}: is not what gitopsd writes; remove it, and hold the repo again") from error
     return None if hold.until is not None and hold.until <= now else hold
 
@@ -37,8 +41,8 @@ def write(state_dir: Path, hold: Hold) -> None:
     path = _path(state_dir, hold.repo)
     data = {key: getattr(hold, key) for key in ("by", "reason", "at", "until", "revision")}
     try:
-        modes.make_directory(path.parent)
-        files.write(path, json.dumps(data), mode=0o644, replace=True)
+        _make_directory(path.parent)
+        files.write(path, json.dumps(data), mode=_MODE, replace=True)
     except OSError as error:
         raise GitopsdError(f"hold {path}: cannot be written: {error.strerror}") from error
 
@@ -57,6 +61,27 @@ def why(hold: Hold) -> str:
     return f"held by {hold.by}: {hold.reason}"
 
 
+def allowed(hold: Hold | None) -> Collection[Trigger]:
+    """What may be done under `hold`: all without one, else a rollback to its revision and nothing else."""
+    if hold is None:
+        return tuple(Trigger)
+    return (Trigger.ROLLBACK,) if hold.revision else ()
+
+
+def keeps(state_dir: Path, job: Job, now: float) -> bool:
+    """Whether a hold keeps `job` from being done now. Raises GitopsdError for a file that cannot be read."""
+    return job.trigger not in allowed(read(state_dir, job.repo, now))
+
+
+def _make_directory(path: Path) -> None:
+    """Everybody who gets into the state directory has to be able to look, whoever holds first."""
+    modes.make_directory(path.parent)
+    if not os.path.lexists(path):
+        path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        path.chmod(_DIRECTORY_MODE)  # whatever the umask
+        files.sync_directory(path.parent)
+
+
 def _path(state_dir: Path, repo: str) -> Path:
     return state_dir / "holds" / f"{repo}.json"
 
@@ -70,7 +95,14 @@ def _hold_of(repo: str, data: dict[str, Any]) -> Hold:
         repo=repo,
         by=str(data["by"])[:_MAX_TEXT],
         reason=str(data["reason"])[:_MAX_TEXT],
-        at=float(data["at"]),
-        until=None if until is None else float(until),
+        at=_time(data["at"]),
+        until=None if until is None else _time(until),
         revision=revision,
     )
+
+
+def _time(value: Any) -> float:
+    at = float(value)
+    if not 0 <= at < _END_OF_TIME:  # nor is a NaN
+        raise ValueError
+    return at

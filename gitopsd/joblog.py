@@ -33,6 +33,15 @@ def remove_old(state_dir: Path, repo: str, keep: int) -> None:
         _log.warning("%s: old logs cannot be removed: %s", directory, error.strerror)
 
 
+def remove(state_dir: Path, repo: str, job_id: int) -> None:
+    """Remove the log of a job, if it has one."""
+    try:
+        log_path(state_dir, repo, job_id).unlink(missing_ok=True)
+        report_path(state_dir, repo, job_id).unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s: cannot be removed: %s", log_path(state_dir, repo, job_id), error.strerror)
+
+
 class JobLog:
     """Writes a log of at most about `max_bytes`: its beginning as it comes, and its end when it is closed.
 

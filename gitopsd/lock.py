@@ -17,6 +17,9 @@ from gitopsd.errors import BusyError, GitopsdError
 DAEMON = ".serve"
 """The lock of the daemon. It begins with a dot, as no repo's name does."""
 
+NOTIFIER = ".notify"
+"""The lock of who tells what became of jobs."""
+
 _TAKES_MODE = "mode" in inspect.signature(FileLock).parameters  # from 3.10 on
 
 
@@ -35,7 +38,7 @@ def hold(state_dir: Path, repo: str, *, patience_sec: float = 0.0) -> Iterator[i
         lock = _file_lock(path, patience_sec)
         lock.acquire(poll_interval=0.02)
     except Timeout as error:
-        who = "gitopsd serve" if repo == DAEMON else f"sync of {repo}"
+        who = {DAEMON: "gitopsd serve", NOTIFIER: "gitopsd notify"}.get(repo, f"sync of {repo}")
         raise BusyError(f"another {who} is running (it holds {path})") from error
     except OSError as error:
         raise GitopsdError(f"lock {path}: {error.strerror}; is its directory writable?") from error

@@ -10,24 +10,35 @@ from dataclasses import dataclass
 
 from gitopsd import journal, process, systemd
 from gitopsd.errors import GitopsdError
+from gitopsd.globs import is_followed
 from gitopsd.journal import Kind
 from gitopsd.model import JobState, Repo, Trigger
+from gitopsd.references import follows_tags, pattern_of
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _REMOTE_SEC = 20.0
 _PARALLEL = 8
+_DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
+_UNFINISHED = (JobState.PENDING, JobState.RUNNING)
 _NO_SUCH_REF = 2  # git ls-remote --exit-code
+# Versions as git orders them; v2.0-rc1 comes before v2.0.
+_LS_REMOTE = ("git", "-c", "versionsort.suffix=-", "ls-remote", "--exit-code", "--sort=-version:refname", "--")
+_PEELED = "^{}"
 # What git says after the line that tells the cause (of ssh, say).
 _NOISE = ("fatal: Could not read from remote", "Please make sure", "and the repository exists", "hint:", "warning:")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tip:
-    """What a remote says: the revision that a repo follows there, or why that cannot be told."""
+    """What a remote says: the revision that a repo follows there, or why that cannot be told.
+
+    `tag` is the one that it stands for, "" where a branch is followed.
+    """
 
     repo: Repo
     revision: str = ""
+    tag: str = ""
     problem: str = ""
 
 
@@ -82,10 +93,25 @@ def enqueue_moved(store: Store, tips: Iterable[Tip]) -> list[str]:
     return moved
 
 
+def enqueue_looks(store: Store, tips: Iterable[Tip]) -> None:
+    """Queue a job for each repo whose files are compared although its tip stands (`drift`). Raises StoreError.
+
+    Not where they would be those of another revision, as the last job was refused or has failed, or `paths` left the
+    tip out: then to look would be to deploy.
+    """
+    for tip in tips:
+        name, last_job = tip.repo.name, store.last_job(tip.repo.name)
+        if tip.problem or tip.repo.drift == "off" or last_job is None or last_job.state not in _DONE:
+            continue
+        if last_job.new_revision == tip.revision and not any(store.unfinished(name, state) for state in _UNFINISHED):
+            store.enqueue(name, Trigger.POLL, revision=tip.revision)
+
+
 def _has_moved(store: Store, tip: Tip) -> bool:
     """What was refused, or failed for good, is not tried again for each poll: a person or a newer push has to come."""
     pending = store.unfinished(tip.repo.name, JobState.PENDING)
-    if (pending and pending.attempts == 1) or store.unfinished(tip.repo.name, JobState.RUNNING):
+    gives_way = pending and pending.attempts > 1 and pending.trigger is not Trigger.ROLLBACK
+    if (pending and not gives_way) or store.unfinished(tip.repo.name, JobState.RUNNING):
         return False  # that one fetches the newest; should it just have done so, the next poll comes
     last_job = store.last_job(tip.repo.name)
     return last_job is None or not _leads_nowhere(store, tip, last_job.new_revision or last_job.revision or "")
@@ -100,22 +126,45 @@ def _leads_nowhere(store: Store, tip: Tip, seen: str) -> bool:
     return revision == seen != ""
 
 
+def nothing_to_follow(repo: Repo) -> str:
+    """What is said of a remote that has not what `repo` follows."""
+    kind = "tag" if follows_tags(repo.ref) else "branch"
+    return f"has no {kind} {repo.ref.removeprefix('refs/tags/')}"
+
+
 def _tip(repo: Repo, environment: Mapping[str, str], run_as: Callable[[Repo, Sequence[str]], Sequence[str]]) -> Tip:
     try:
-        argv = run_as(repo, ("git", "ls-remote", "--exit-code", "--", repo.url, f"refs/heads/{repo.ref}"))
+        argv = run_as(repo, (*_LS_REMOTE, repo.url, *_patterns(repo.ref)))
         ended, text = process.output_of(argv, environment=_with_ssh(repo, environment), timeout_sec=_REMOTE_SEC)
     except GitopsdError as error:
         return Tip(repo=repo, problem=str(error))
-    # git shows every ref that ends like the one we ask for: refs/heads/other/refs/heads/main too.
-    line = next((line for line in text.splitlines() if line.endswith(f"\trefs/heads/{repo.ref}")), "")
-    if ended.exit_code == 0 and line:
-        return Tip(repo=repo, revision=line.partition("\t")[0])
+    if ended.exit_code == 0 and (tip := _highest(repo, text)):
+        return tip
     if ended.timed_out:
         return Tip(repo=repo, problem=f"no answer within {_REMOTE_SEC:g} s")
     if ended.exit_code in (0, _NO_SUCH_REF):
-        return Tip(repo=repo, problem=f"has no branch {repo.ref}")
+        return Tip(repo=repo, problem=nothing_to_follow(repo))
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
     return Tip(repo=repo, problem=lines[0] if lines else "git ls-remote failed")
+
+
+def _patterns(ref: str) -> Sequence[str]:
+    """What to ask for. A tag with a message is told twice: as itself, and as the commit that it stands for."""
+    pattern = pattern_of(ref)
+    return (pattern, f"{pattern}{_PEELED}") if follows_tags(ref) else (pattern,)
+
+
+def _highest(repo: Repo, text: str) -> Tip | None:
+    """The first one of what git has listed, the highest version first, that `repo` follows.
+
+    git shows every ref that ends like the one we ask for, refs/heads/other/refs/heads/main too, and its own messages.
+    """
+    told = {name: revision for revision, _, name in (line.partition("\t") for line in text.splitlines())}
+    name = next((name for name in told if not name.endswith(_PEELED) and is_followed(name, repo.ref)), "")
+    if not name:
+        return None
+    tag = name.removeprefix("refs/tags/") if follows_tags(repo.ref) else ""
+    return Tip(repo=repo, revision=told.get(f"{name}{_PEELED}", told[name]), tag=tag)
 
 
 def _with_ssh(repo: Repo, environment: Mapping[str, str]) -> dict[str, str]:

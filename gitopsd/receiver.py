@@ -10,9 +10,9 @@ from typing import Any
 
 import falcon
 
-from gitopsd import clients, intake, journal, signatures
+from gitopsd import clients, holds, intake, journal, signatures
 from gitopsd.config import DEFAULT_RECEIVER
-from gitopsd.errors import PayloadError, SignatureError, StoreError
+from gitopsd.errors import GitopsdError, PayloadError, SignatureError, StoreError
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Decision, Delivery, Match, Receiver, Repo, Request, Secret
 from gitopsd.proofs import Proofs, Rejections
@@ -112,7 +112,7 @@ class _Webhook:
             _log.error("receiver '%s': a delivery was turned away: %s", receiver, error, extra=extra)
             _unavailable(resp, "the store cannot be written")
         else:
-            self._reply(resp, delivery, matches)
+            self._reply(resp, serving, delivery, matches)
 
     def _refuse(self, serving: Serving, name: str, headers: Mapping[str, str], reason: str, *, kind: str) -> None:
         if name not in serving.config.receivers:
@@ -172,7 +172,7 @@ class _Webhook:
             raise _UnsignedPing
         raise problem
 
-    def _reply(self, resp: falcon.Response, delivery: Delivery, matches: tuple[Match, ...]) -> None:
+    def _reply(self, resp: falcon.Response, serving: Serving, delivery: Delivery, matches: tuple[Match, ...]) -> None:
         what = " ".join(filter(None, (delivery.event, delivery.remote, delivery.ref, delivery.revision[:12])))
         if delivery.decision is not Decision.ACCEPTED:
             reason = f"{delivery.decision}: {delivery.reason}"
@@ -185,9 +185,20 @@ class _Webhook:
         jobs = [{"id": job, "repo": repo} for job, repo in zip(delivery.jobs, wanted, strict=True)]
         for job in jobs:  # an entry of its own for each repo
             accepted = f"accepted as job {job['id']} of {job['repo']}"
+            if held := self._why_held(serving.config, str(job["repo"])):
+                job["held"], accepted = held, f"{accepted}, {held}"
             extra = _fields(Kind.DELIVERY_ACCEPTED, delivery, repo=job["repo"], job=job["id"])
             _log.info("delivery %s (%s): %s", delivery.delivery_id, what, accepted, extra=extra)
         _answer(resp, falcon.HTTP_202, delivery=delivery.delivery_id, jobs=jobs)
+
+    def _why_held(self, config: Config, repo: str) -> str:
+        """By whom `repo` is held, and why; "" if it is not."""
+        try:
+            hold = holds.read(config.state_dir, repo, self._clock())
+        except GitopsdError as error:  # the delivery is safe, and nothing of that repo is deployed
+            _log.warning("%s", error)
+            return "held: its hold cannot be read"
+        return holds.why(hold) if hold else ""
 
 
 class _Health:

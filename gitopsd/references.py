@@ -1,6 +1,6 @@
-"""How images are spelt: the words of `host/repository:tag@digest`.
+"""How refs and images are spelt: what a repo's `ref` stands for, and the words of `host/repository:tag@digest`.
 
-Source: github.com/opencontainers, distribution-spec, "Pulling manifests", and image-spec, "Digests".
+Source of the latter: github.com/opencontainers, distribution-spec, "Pulling manifests", and image-spec, "Digests".
 """
 
 import re
@@ -16,6 +16,33 @@ _DIGEST = re.compile(
     r"sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})|"
     r"(?!sha(256|512):)(?=[^:]{1,32}:)[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]{32,128}"
 )
+
+_HEADS, _TAGS = "refs/heads/", "refs/tags/"
+_WILDCARDS = frozenset("*?")
+
+
+def follows_tags(ref: str) -> bool:
+    """Whether `ref` of a repo is a tag or a pattern of tags, and no branch."""
+    return ref.startswith(_TAGS) or not _WILDCARDS.isdisjoint(ref)
+
+
+def pattern_of(ref: str) -> str:
+    """`ref` of a repo as a full ref, or as a pattern of full refs: refs/heads/main, refs/tags/v*."""
+    folder = _TAGS if follows_tags(ref) else _HEADS
+    return f"{folder}{ref.removeprefix(folder)}"
+
+
+def takes_prereleases(ref: str) -> bool:
+    """Whether the pattern has a hyphen: else tags that have one are none that are followed."""
+    return "-" in pattern_of(ref)
+
+
+def called(ref: str) -> str:
+    """What `ref` of a repo stands for, in a message: `refs/heads/main`, `the tags v*`, `the tag v1.2`."""
+    if not follows_tags(ref):
+        return pattern_of(ref)
+    name = ref.removeprefix(_TAGS)
+    return f"the tag {name}" if _WILDCARDS.isdisjoint(name) else f"the tags {name}"
 
 
 def is_host(text: str) -> bool:

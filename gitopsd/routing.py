@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from gitopsd.globs import matches, matches_image
+from gitopsd.globs import is_followed, matches, matches_image
 from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, Repo
+from gitopsd.references import called, follows_tags, pattern_of
 from gitopsd.remotes import is_remote_of, name_of
 
 _MAX_NAMED = 5
@@ -91,11 +92,10 @@ def _is_meant(event: Event) -> bool:
 
 
 def _ruled_out(event: Event, repo: Repo, rule: str) -> Match:
-    ours = [update for update in event.updates if update.ref == f"refs/heads/{repo.ref}"]
-    update = next(iter((*ours, *event.updates)), None)
-    return Match(
-        repo=repo.name, ref=update.ref if update else "", revision=(update and update.revision) or None, reason=rule
-    )
+    ours = _update_for(repo, event)
+    update = ours or next(iter(event.updates), None)
+    revision = _hint(repo, ours) if ours else update and update.revision
+    return Match(repo=repo.name, ref=update.ref if update else "", revision=revision or None, reason=rule)
 
 
 def _is_about(event: Event, repo: Repo, receiver: Receiver) -> bool:
@@ -139,19 +139,35 @@ def _match(event: Event, repo: Repo, receiver: Receiver) -> Match:
 
 
 def _of_push(event: Event, repo: Repo, receiver: Receiver) -> Match:
-    wanted = f"refs/heads/{repo.ref}"
-    update = next((update for update in event.updates if update.ref == wanted), None)
+    update = _update_for(repo, event)
     if update is None:
-        first, pushed = event.updates[0], few(update.ref for update in event.updates)
-        return Match(repo=repo.name, ref=first.ref, revision=first.revision, reason=f"follows {wanted}, not {pushed}")
+        first = event.updates[0]
+        return Match(repo=repo.name, ref=first.ref, revision=first.revision, reason=_why_not_followed(event, repo))
     if update.revision is None:
-        return Match(
-            repo=repo.name, ref=wanted, revision=None, reason=f"{wanted} was deleted; the checkout stays as it is"
-        )
-    match = Match(repo=repo.name, ref=wanted, revision=update.revision or None, event=event.kind)
-    if not receiver.paths or _touches(update, receiver.paths):
+        reason = f"{update.ref} was deleted; the checkout stays as it is"
+        return Match(repo=repo.name, ref=update.ref, revision=None, reason=reason)
+    match = Match(repo=repo.name, ref=update.ref, revision=_hint(repo, update), event=event.kind)
+    # Between two versions lies more than what the push of a tag has changed.
+    if not receiver.paths or follows_tags(repo.ref) or _touches(update, receiver.paths):
         return match
     return replace(match, reason=_why_untouched([update]), skipped_from=update.before)
+
+
+def _update_for(repo: Repo, event: Event) -> RefUpdate | None:
+    """What the push did to the ref that `repo` follows. Of several tags one that is still there comes first."""
+    ours = [update for update in event.updates if is_followed(update.ref, repo.ref)]
+    return next((update for update in ours if update.revision is not None), ours[0] if ours else None)
+
+
+def _hint(repo: Repo, update: RefUpdate) -> str | None:
+    """The commit that a sync is to wait for. Of a tag with a message most senders tell an id that is no commit's."""
+    return None if follows_tags(repo.ref) else update.revision or None
+
+
+def _why_not_followed(event: Event, repo: Repo) -> str:
+    left_out = [update.ref for update in event.updates if matches(update.ref, [pattern_of(repo.ref)])]
+    hint = " (a tag with a hyphen is followed only if the pattern has one)" if left_out else ""
+    return f"follows {called(repo.ref)}, not {few(update.ref for update in event.updates)}{hint}"
 
 
 def _for_command(event: Event, repo: Repo, receiver: Receiver) -> Match:

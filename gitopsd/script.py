@@ -117,14 +117,19 @@ def _yes(wanted: bool) -> str:
     return "yes" if wanted else ""
 
 
+def _digits(seconds: float) -> str:
+    """Seconds as a shell counts them: without an exponent, whatever their number."""
+    return f"{seconds:.3f}".rstrip("0").removesuffix(".")
+
+
 def _policy_environment(repo: Repo) -> dict[str, str]:
     return {
         "GITOPSD_GATE": shlex.join(repo.gate),
         "GITOPSD_COMPOSE": repo.compose,
         "GITOPSD_UNITS": " ".join(repo.units),
-        "GITOPSD_SETTLE": f"{repo.settle_sec:g}",
+        "GITOPSD_SETTLE": _digits(repo.settle_sec),
         "GITOPSD_ROLLBACK": _yes(repo.rollback),
-        "GITOPSD_TIMEOUT": f"{repo.timeout_sec:g}",
+        "GITOPSD_TIMEOUT": _digits(repo.timeout_sec),
         "GITOPSD_KEEP": str(repo.keep),
         "GITOPSD_SUBMODULES": _yes(repo.submodules),
         "GITOPSD_DEPTH": str(repo.depth or ""),
@@ -145,9 +150,9 @@ def _health_environment(health: Health | None) -> dict[str, str]:
         return {"GITOPSD_HEALTH": ""}
     return {
         "GITOPSD_HEALTH": shlex.join(health.command),
-        "GITOPSD_HEALTH_INTERVAL": f"{health.interval_sec:g}",
+        "GITOPSD_HEALTH_INTERVAL": _digits(health.interval_sec),
         "GITOPSD_HEALTH_TRIES": str(health.tries),
-        "GITOPSD_HEALTH_TIMEOUT": f"{health.timeout_sec:g}",
+        "GITOPSD_HEALTH_TIMEOUT": _digits(health.timeout_sec),
     }
 
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 
-from gitopsd import joblog, journal, lock, script
+from gitopsd import holds, joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Job, JobState, Outcome, Repo
+from gitopsd.model import Config, Job, JobState, Outcome, Repo, Retry, Trigger
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
@@ -20,27 +20,58 @@ _KINDS = {
 }
 
 
-def run(config: Config, name: str, store: Store, find_repo: Callable[[str], Repo], stop_fd: int | None) -> None:
-    """Sync the repo `name` until no job of it is due, or `stop_fd` is readable.
+def run(
+    config: Config,
+    name: str,
+    store: Store,
+    find_repo: Callable[[str], Repo],
+    stop_fd: int | None,
+    *,
+    clock: Callable[[], float],
+) -> None:
+    """Sync the repo `name` until no job of it is due, or `stop_fd` is readable. While it is held only a rollback is.
 
-    Raises BusyError if another sync of it runs, StoreError if the record cannot be written (then the job stays
-    `running`, and whoever takes the lock next records it as interrupted and does it again).
+    Raises BusyError if another sync of it runs, GitopsdError if it may be held, and that cannot be told, StoreError if
+    the record cannot be written (then the job stays `running`, and whoever takes the lock next records it as
+    interrupted and does it again).
     """
+    # A moment of patience, as whoever looks whether the lock is free holds it for that moment.
+    with lock.hold(config.state_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
+        while claimed := _claim(config, name, store, clock):
+            job, pinned = claimed
+            _log.info("job %d of %s: running (%s)", job.id, name, job.trigger, extra=_fields(Kind.JOB_STARTED, job))
+            before = store.last_job(name)
+            outcome = _run_engine(config, job, find_repo, lock_fd, stop_fd, pinned)
+            done = store.finish(job, outcome, _retry_of(config, name))
+            _tell_end(done)
+            joblog.remove_old(config.state_dir, name, config.keep.logs)
+            if before and store.job(before.id) is None:
+                joblog.remove(config.state_dir, name, before.id)
+            if done.state is JobState.INTERRUPTED:
+                return
+
+
+def _claim(config: Config, name: str, store: Store, clock: Callable[[], float]) -> tuple[Job, str | None] | None:
+    """The next job, now `running`, and the revision that it has to go to if it is a rollback; None if none is due."""
 
     def interrupted(job: Job) -> Outcome:
         outcome = script.interrupted(script.read_report(joblog.report_path(config.state_dir, name, job.id)))
         _log.warning("job %d of %s: %s", job.id, name, outcome.reason, extra=_fields(Kind.JOB_INTERRUPTED, job))
         return outcome
 
-    # A moment of patience, as whoever looks whether the lock is free holds it for that moment.
-    with lock.hold(config.state_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
-        while job := store.claim(name, interrupted, config.retry):
-            _log.info("job %d of %s: running (%s)", job.id, name, job.trigger, extra=_fields(Kind.JOB_STARTED, job))
-            done = store.finish(job, _run_engine(config, job, find_repo, lock_fd, stop_fd), config.retry)
-            _tell_end(done)
-            joblog.remove_old(config.state_dir, name, config.keep.logs)
-            if done.state is JobState.INTERRUPTED:
-                return
+    hold = holds.read(config.state_dir, name, clock())
+    job = store.claim(name, interrupted, _retry_of(config, name), holds.allowed(hold))
+    if job is None or job.trigger is not Trigger.ROLLBACK:
+        return (job, None) if job else None
+    # The hold is written before the rollback is queued. So it is there now, and was perhaps not a moment ago.
+    hold = hold or holds.read(config.state_dir, name, clock())
+    return job, hold.revision if hold else None
+
+
+def _retry_of(config: Config, name: str) -> Retry:
+    """When the jobs of a repo are tried again. One that was taken out, or that no configuration names, has no own."""
+    repo = config.repos.get(name)
+    return (repo.retry if repo else None) or config.retry
 
 
 def _tell_end(job: Job) -> None:
@@ -81,7 +112,7 @@ class _Phases:
 
 
 def _run_engine(
-    config: Config, job: Job, find_repo: Callable[[str], Repo], lock_fd: int, stop_fd: int | None
+    config: Config, job: Job, find_repo: Callable[[str], Repo], lock_fd: int, stop_fd: int | None, pinned: str | None
 ) -> Outcome:
     try:
         repo = find_repo(job.repo)
@@ -105,6 +136,7 @@ def _run_engine(
             on_output=on_output,
             lock_fd=lock_fd,
             stop_fd=stop_fd,
+            pinned=pinned,
         )
     finally:
         phases.look()

@@ -15,6 +15,12 @@ SECRETS_DIRECTORY = Path("/etc/gitopsd/secrets")
 KEYS_DIRECTORY = Path("/etc/gitopsd/keys")
 """The ssh keys of repos, each in a file of the repo's name. gitopsd-sync@ gets one of them, gitopsd-poll all."""
 
+NOTIFY_DIRECTORY = Path("/etc/gitopsd/notify")
+"""What gitopsd-notify.service loads as a whole, and nobody else sees: LoadCredential=notify:/etc/gitopsd/notify"""
+
+SECRET, NOTIFY = "secret", "notify"
+"""What these two directories are called where they are loaded as a whole."""
+
 NEXT = ".next"
 """What follows the name of a secret in the name of its successor: both are accepted while it is being rotated."""
 
@@ -76,14 +82,15 @@ class Notifier:
             self._notifier.notify(f"STATUS={line}".encode().decode("latin-1"))
 
 
-def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, str]:
-    """The secret `name`, from its credential, else from its environment variable.
+def secret(name: str, environment: Mapping[str, str], kind: str = SECRET) -> tuple[Secret | None, str]:
+    """The secret `name`, from its credential, else from its environment variable. `kind`: SECRET or NOTIFY.
 
     Returns it, or None and one line on why there is none. A line end at its end does not count; an empty one is none.
     """
     variable = variable_of(name)
-    remedy = f"put it into {SECRETS_DIRECTORY / name} and restart gitopsd, or export {variable}=…"
-    places = credential_paths(name, environment)
+    file = f"{NOTIFY_DIRECTORY / name}" if kind == NOTIFY else f"{SECRETS_DIRECTORY / name} and restart gitopsd"
+    remedy = f"put it into {file}, or export {variable}=…"
+    places = credential_paths(name, environment, kind)
     for path in places:
         try:
             if value := path.read_bytes().rstrip(b"\r\n"):
@@ -100,7 +107,7 @@ def secret(name: str, environment: Mapping[str, str]) -> tuple[Secret | None, st
     return None, f"secret '{name}' is {state} (looked for {looked_for}); {remedy}"
 
 
-def credential_paths(name: str, environment: Mapping[str, str], directory: str = "secret") -> list[Path]:
+def credential_paths(name: str, environment: Mapping[str, str], directory: str = SECRET) -> list[Path]:
     """Where the credential `name` may be: loaded by that name, or as one of a directory that was loaded as a whole."""
     if not (given := environment.get("CREDENTIALS_DIRECTORY")):
         return []

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,15 @@ def _schema() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Mapping:
-    """One mapping of the configuration. `where`: the keys that lead to it, with a name that serves as an example."""
+    """One mapping of the configuration. `where`: the keys that lead to it, with a name that serves as an example.
+
+    Beside each key is what has to stand beside it in an example, and `needed` is what a part of this one has beside it.
+    """
 
     title: str
-    where: tuple[str, ...]
+    where: tuple[tuple[str, Mapping[str, Any]], ...]
     schema: Mapping[str, Any]
+    needed: Mapping[str, Any] = field(default_factory=dict)
 
     def path_of(self, key: str) -> str:
         return f"{self.title}.{key}" if self.title else key
@@ -99,8 +103,8 @@ def settings(schema: Mapping[str, Any]) -> str:
             else:
                 lines += map(escape, _values(setting, is_needed=key in mapping.schema.get("required", ())))
                 example[key] = setting["examples"][0]
-        for key in reversed(mapping.where):
-            example = {key: example}
+        for key, beside in reversed(mapping.where):
+            example = {**beside, key: example}
         lines += [".PP", "In its place:", ".PP", ".RS 4", ".EX", *map(escape, _yaml(example)), ".EE", ".RE"]
     return "".join(f"{line}\n" for line in lines)
 
@@ -111,11 +115,12 @@ def _mappings(schema: Mapping[str, Any], mapping: _Mapping) -> Iterator[_Mapping
     for key, found in mapping.schema["properties"].items():
         setting = _resolved(schema, found)
         below = _below(schema, setting)
-        title, where = mapping.path_of(key), (*mapping.where, key)
+        title, where, needed = mapping.path_of(key), (*mapping.where, (key, mapping.needed)), {}
         if below and below is not setting:
-            title, where = f"{title}.{_NAME}", (*where, next(iter(setting["examples"][0])))
+            name, needed = next(iter(setting["examples"][0].items()))
+            title, where = f"{title}.{_NAME}", (*where, (name, {}))
         if below:
-            yield from _mappings(schema, _Mapping(title, where, below))
+            yield from _mappings(schema, _Mapping(title, where, below, needed))
 
 
 def _below(schema: Mapping[str, Any], setting: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -142,8 +147,8 @@ def _meaning(setting: Mapping[str, Any]) -> str:
 
 def _values(setting: Mapping[str, Any], *, is_needed: bool) -> Iterator[str]:
     """What it can be, and what it is where it is not set."""
-    if "enum" in setting:
-        yield f"Values: {', '.join(map(_plain, setting['enum']))}."
+    if "enum" in setting:  # false is there for an off without quotes, of which YAML makes that
+        yield f"Values: {', '.join(map(_plain, filter(None, setting['enum'])))}."
     if is_needed:
         yield "Needed."
     elif "default" in setting:

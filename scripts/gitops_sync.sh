@@ -1,17 +1,27 @@
 #!/bin/bash
-# Bring one repo's checkout to the tip of its branch, then deploy it. Contract: docs/engine.md
+# Bring one repo to what its remote has, then deploy it, and go back if that fails. Contract: docs/engine.md
 #
-# Without `set -e`: it is off inside conditions and substitutions, where most of this happens. Each step says itself
-# what its failure means, and `fail` is the only way out of a sync that did not succeed.
+# One file, so that an upgrade exchanges it as a whole while it works. Without `set -e`: it is off inside conditions and
+# substitutions, where most of this happens. Each step says itself what its failure means, and `fail` is the only way
+# out of a sync that did not succeed.
+# shellcheck disable=SC2015,SC2329  # A && B || fail: whichever of both fails; what is given to `try` is called
 set -uo pipefail
 
 readonly DEPLOY_FAILED=1 TRY_AGAIN=75 REFUSED=77 MISCONFIGURED=78
 
 url=${GITOPSD_URL-} ref=${GITOPSD_REF-} path=${GITOPSD_PATH-} strategy=${GITOPSD_STRATEGY:-in-place}
 output=${GITOPSD_OUTPUT-} force=${GITOPSD_FORCE-} opt_in=${GITOPSD_OPT_IN-} lock_fd=${GITOPSD_LOCK_FD-}
-hint=${GITOPSD_HINT-}
-repo="" deploy_command=() git_dir="" common_dir="" refs=refs/gitopsd
-at_start="" head="" deployed="" old="" tip="" messages=""
+hint=${GITOPSD_HINT-} pinned=${GITOPSD_REVISION-} state_dir=${GITOPSD_STATE_DIR-}
+keep=${GITOPSD_KEEP:-3} submodules=${GITOPSD_SUBMODULES-} depth=${GITOPSD_DEPTH-} filter=${GITOPSD_FILTER-}
+rewind=${GITOPSD_REWIND:-refuse} local_changes=${GITOPSD_LOCAL_CHANGES:-refuse} clean=${GITOPSD_CLEAN:-none}
+drift=${GITOPSD_DRIFT:-off} verify=${GITOPSD_VERIFY:-none} allowed_signers=${GITOPSD_ALLOWED_SIGNERS-}
+keyring=${GITOPSD_KEYRING-} merge_by=${GITOPSD_MERGE_BY-} compose=${GITOPSD_COMPOSE-} settle=${GITOPSD_SETTLE:-5}
+rollback=${GITOPSD_ROLLBACK-} time_limit=${GITOPSD_TIMEOUT-}
+health_interval=${GITOPSD_HEALTH_INTERVAL:-2} health_tries=${GITOPSD_HEALTH_TRIES:-5}
+health_timeout=${GITOPSD_HEALTH_TIMEOUT:-10}
+
+repo="" gate_command=() deploy_command=() health_command=() units=() git_dir="" common_dir="" refs=refs/gitopsd
+ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back=""
 printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
 [[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 
@@ -26,23 +36,37 @@ mask() {
 
 emit() { [[ -z $output ]] || { printf '%s=%s\n' "$1" "$2" >>"$output"; } 2>/dev/null; }
 
-tell() { emit "$1" "$2" || fail $TRY_AGAIN "cannot write $output (GITOPSD_OUTPUT); is the disk full?"; }
+tell() { emit "$1" "$2" || fail "$TRY_AGAIN" "cannot write $output (GITOPSD_OUTPUT); is the disk full?"; }
 
 phase() {
     local LC_ALL=C # the radix of EPOCHREALTIME is the locale's
     tell phase "$1 at=$EPOCHREALTIME"
 }
 
+# The end of a sync that did not succeed; of what is only tried ($attempt) it is the end of that, and why is left there.
 fail() {
     local reason
     reason=$(printf '%s' "$2" | mask)
     reason=${reason//[[:cntrl:]]/ }
     printf 'gitops_sync.sh: %s\n' "$reason" >&2
-    emit reason "$reason"
+    if [[ $attempt ]]; then printf '%s' "$reason" >"$attempt"; else emit reason "$reason"; fi
     exit "$1"
 }
 
-refuse() { fail $REFUSED "$1"; }
+# Try something that may fail without an end to the sync; then $problem says why. What it sets is gone.
+problem=""
+try() {
+    local file=$git_dir/gitopsd-problem status
+    [[ $git_dir ]] || file=$(mktemp) || fail "$TRY_AGAIN" "cannot make a temporary file; is the disk full?"
+    rm -f -- "$file"
+    (attempt=$file && "$@")
+    status=$?
+    problem=$(cat -- "$file" 2>/dev/null)
+    rm -f -- "$file"
+    return $status
+}
+
+refuse() { fail "$REFUSED" "$1"; }
 
 first_five() {
     local names=("${@:1:5}") joined
@@ -52,15 +76,24 @@ first_five() {
 }
 
 # What an operator may have switched on in the checkout and what would outlive us or reach beyond it stays off.
-git() { command git -c core.fsmonitor=false -c core.quotePath=false -c submodule.recurse=false "$@"; }
+git() {
+    local -x GIT_TERMINAL_PROMPT=0
+    [[ ! $ssh ]] || local -x GIT_SSH_COMMAND=$ssh
+    command git --no-replace-objects -c core.fsmonitor=false -c core.quotePath=false -c submodule.recurse=false "$@"
+}
 
 revision() { git rev-parse --verify --quiet "$1^{commit}"; }
 
 is_ancestor() { [[ $1 && $2 ]] && git merge-base --is-ancestor "$1" "$2" 2>/dev/null; }
 
+is_release() { [[ $strategy == release ]]; }
+
 on_branch() { [[ $(git symbolic-ref --quiet HEAD) == "refs/heads/$ref" ]]; }
 
-stands_at_tip() { on_branch && [[ $(revision HEAD) == "$tip" ]]; }
+# Whether HEAD is of the kind that it has to be: the branch, or none where tags are followed.
+on_ref() { if [[ $tags ]]; then ! git symbolic-ref --quiet HEAD >/dev/null; else on_branch; fi; }
+
+stands_at() { on_ref && [[ $(revision HEAD) == "$1" ]]; }
 
 # Run git with its words shown as they come and kept in $messages. Not for what runs hooks: a daemon started by one
 # would hold the pipe, and we would wait for its end.
@@ -85,36 +118,88 @@ useful_line() {
     printf '%s' "${last:-git did not say why}"
 }
 
+### configuration
+
 read_configuration() {
     local LC_ALL=C
-    (($# == 1)) || fail $MISCONFIGURED "use: GITOPSD_URL=… GITOPSD_REF=… GITOPSD_PATH=… gitops_sync.sh REPO"
+    (($# == 1)) || fail "$MISCONFIGURED" "use: GITOPSD_URL=… GITOPSD_REF=… GITOPSD_PATH=… gitops_sync.sh REPO"
     repo=$1
     [[ $repo =~ ^[a-z0-9][a-z0-9._-]{0,62}$ ]] ||
-        fail $MISCONFIGURED "repo '$repo': the name must match ^[a-z0-9][a-z0-9._-]{0,62}\$"
-    [[ $url$ref$path != *[[:cntrl:]]* ]] || fail $MISCONFIGURED "$repo: url, ref or path has a control character"
-    [[ $path == /* ]] || fail $MISCONFIGURED "$repo: GITOPSD_PATH '$path' is not an absolute path"
-    [[ $strategy == in-place || $strategy == none ]] ||
-        fail $MISCONFIGURED "$repo: GITOPSD_STRATEGY '$strategy' is unknown; use in-place or none"
+        fail "$MISCONFIGURED" "repo '$repo': the name must match ^[a-z0-9][a-z0-9._-]{0,62}\$"
+    [[ $url$ref$path != *[[:cntrl:]]* ]] || fail "$MISCONFIGURED" "$repo: url, ref or path has a control character"
+    [[ $path == /* ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_PATH '$path' is not an absolute path"
+    [[ $path == / ]] || path=${path%/}
+    one_of STRATEGY "$strategy" in-place release none
     [[ $strategy == none ]] || read_remote
+    [[ $strategy == none ]] || read_policies
     [[ $lock_fd =~ ^([3-9]|[1-9][0-9]+)?$ ]] ||
-        fail $MISCONFIGURED "$repo: GITOPSD_LOCK_FD '$lock_fd' is not the number of an inherited file descriptor"
-    eval "deploy_command=(${GITOPSD_DEPLOY-})" 2>/dev/null ||
-        fail $MISCONFIGURED "$repo: GITOPSD_DEPLOY is not a list of shell words: ${GITOPSD_DEPLOY-}"
+        fail "$MISCONFIGURED" "$repo: GITOPSD_LOCK_FD '$lock_fd' is not the number of an inherited file descriptor"
+    read_commands
     [[ $strategy != none ]] || ((${#deploy_command[@]})) ||
-        fail $MISCONFIGURED "$repo: GITOPSD_DEPLOY is empty, and there is nothing else to do with GITOPSD_STRATEGY=none"
+        fail "$MISCONFIGURED" "$repo: GITOPSD_DEPLOY is empty, and there is nothing else to do with GITOPSD_STRATEGY=none"
+}
+
+one_of() {
+    local name=$1 value=$2
+    shift 2
+    [[ " $* " == *" $value "* ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_$name '$value' is unknown; use one of: $*"
+}
+
+number() { [[ $2 =~ ^[0-9]+([.][0-9]+)?$ ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_$1 '$2' is not a number"; }
+
+words() {
+    eval "$2=($3)" 2>/dev/null || fail "$MISCONFIGURED" "$repo: GITOPSD_$1 is not a list of shell words: $3"
+}
+
+read_commands() {
+    words GATE gate_command "${GITOPSD_GATE-}"
+    words DEPLOY deploy_command "${GITOPSD_DEPLOY-}"
+    words HEALTH health_command "${GITOPSD_HEALTH-}"
+    read -ra units <<<"${GITOPSD_UNITS-}"
+    number SETTLE "$settle"
+    number TIMEOUT "${time_limit:-0}"
+    number HEALTH_INTERVAL "$health_interval"
+    [[ $health_tries =~ ^[1-9][0-9]*$ ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_HEALTH_TRIES '$health_tries' is no number"
+    number HEALTH_TIMEOUT "$health_timeout"
 }
 
 read_remote() {
-    type -P git >/dev/null || fail $MISCONFIGURED "git is not installed (PATH=$PATH)" # not our function of that name
+    type -P git >/dev/null || fail "$MISCONFIGURED" "git is not installed (PATH=$PATH)" # not our function of that name
     [[ $url != -* && ($url == /* || $url == *:*) ]] ||
-        fail $MISCONFIGURED "$repo: GITOPSD_URL '$url' is neither a URL nor an absolute path"
+        fail "$MISCONFIGURED" "$repo: GITOPSD_URL '$url' is neither a URL nor an absolute path"
     ref=${ref#refs/heads/}
-    [[ $ref != refs/* && $(command git check-ref-format --branch "$ref" 2>/dev/null) == "$ref" && $ref ]] ||
-        fail $MISCONFIGURED "$repo: GITOPSD_REF '$ref' is not a branch name"
-    [[ $hint =~ ^([0-9a-f]{40}|[0-9a-f]{64})?$ ]] || fail $MISCONFIGURED "$repo: GITOPSD_HINT '$hint' is not a commit id"
+    if [[ $ref == refs/tags/?* || $ref == *[*?]* ]]; then
+        tags=${ref#refs/tags/}
+        [[ $(command git check-ref-format --branch "${tags//[*?]/x}" 2>/dev/null) && $tags != *[[\\]* ]] ||
+            fail "$MISCONFIGURED" "$repo: GITOPSD_REF '$ref' is not a pattern of tags"
+    else
+        [[ $ref != refs/* && $(command git check-ref-format --branch "$ref" 2>/dev/null) == "$ref" && $ref ]] ||
+            fail "$MISCONFIGURED" "$repo: GITOPSD_REF '$ref' is not a branch name"
+    fi
+    [[ $hint =~ ^([0-9a-f]{40}|[0-9a-f]{64})?$ ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_HINT '$hint' is not a commit id"
+    [[ $pinned =~ ^([0-9a-f]{40}|[0-9a-f]{64})?$ ]] ||
+        fail "$MISCONFIGURED" "$repo: GITOPSD_REVISION '$pinned' is not a commit id"
 }
 
-### prepare
+read_policies() {
+    one_of REWIND "$rewind" refuse allow
+    one_of LOCAL_CHANGES "$local_changes" refuse rescue
+    one_of CLEAN "$clean" none untracked
+    one_of DRIFT "$drift" off report repair
+    one_of VERIFY "$verify" none ssh gpg
+    [[ $depth =~ ^[1-9][0-9]*$ || ! $depth ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_DEPTH '$depth' is not a whole number"
+    [[ $filter =~ ^[a-z]+:[a-z0-9=]+$ || ! $filter ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_FILTER '$filter' is no filter"
+    [[ $verify != ssh || -r $allowed_signers ]] ||
+        fail "$MISCONFIGURED" "$repo: GITOPSD_ALLOWED_SIGNERS '$allowed_signers' cannot be read"
+    [[ $verify != gpg || -r $keyring ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_KEYRING '$keyring' cannot be read"
+    is_release || return 0
+    [[ $keep =~ ^([2-9]|[1-9][0-9]+)$ ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_KEEP '$keep' is not a whole number from 2"
+    [[ $state_dir == /* ]] || fail "$MISCONFIGURED" "$repo: GITOPSD_STATE_DIR '$state_dir' is not an absolute path"
+    [[ $path != / && $opt_in != yes ]] || fail "$MISCONFIGURED" "$repo: $path cannot be a release"
+    releases=$(realpath -m -- "$(dirname -- "$path")")/.${path##*/}.releases
+}
+
+### prepare: the repository, and what a sync that was cut off has left in it
 
 is_empty() { [[ -d $1 && -r $1 && -x $1 && -z $(find "$1/" -mindepth 1 -print -quit) ]]; }
 
@@ -195,6 +280,7 @@ remove_stale_locks() {
     mapfile -d '' -t locks < <({
         find "$git_dir" "$common_dir" -maxdepth 1 -type f -name '*.lock' -print0
         find "$git_dir/refs" "$common_dir/refs" -type f -name '*.lock' -print0
+        ! is_release || find "$common_dir/worktrees" -mindepth 2 -maxdepth 2 -type f -name '*.lock' -print0
         find "$common_dir/objects/pack" "$common_dir/objects/info" -maxdepth 1 -type f \
             \( -name '*.lock' -o -name 'tmp_*' \) -print0
     } 2>/dev/null | sort -zu)
@@ -202,10 +288,10 @@ remove_stale_locks() {
     mapfile -t places < <(git worktree list --porcelain 2>/dev/null | sed -n 's/^worktree //p')
     owners=$(stat -c %u "${locks[@]}" 2>/dev/null | sort -u | tr '\n' ' ')
     if pid=$(live_git "$owners" "$path" "$(pwd -P)" "$git_dir" "$common_dir" "${places[@]}"); then
-        fail $TRY_AGAIN "git (pid $pid) is at work in $path and ${locks[0]} is there; wait for its end, or end it"
+        fail "$TRY_AGAIN" "git (pid $pid) is at work in $PWD and ${locks[0]} is there; wait for its end, or end it"
     fi
     for lock in "${locks[@]}"; do
-        rm -f -- "$lock" || fail $TRY_AGAIN "cannot remove the stale lock $lock; remove it"
+        rm -f -- "$lock" || fail "$TRY_AGAIN" "cannot remove the stale lock $lock; remove it"
         say "prepare: removed $lock, which a dead git left behind"
     done
 }
@@ -216,6 +302,46 @@ unfinished() {
         [[ ! -e $git_dir/$name ]] || { say "$name" && return; }
     done
     return 1
+}
+
+### rescue: what is somebody's work is saved as a commit under a ref of its own before it is taken out
+
+# Commit the tree $1 with the parents that follow $2, the message.
+commit_tree() {
+    local tree=$1 message=$2 parents=() parent
+    shift 2
+    for parent; do parents+=(-p "$parent"); done
+    GIT_AUTHOR_NAME=gitopsd GIT_AUTHOR_EMAIL=gitopsd@localhost GIT_COMMITTER_NAME=gitopsd \
+        GIT_COMMITTER_EMAIL=gitopsd@localhost git commit-tree "$tree" "${parents[@]}" -m "$message"
+}
+
+# Name the commit $1 so that nothing removes it; $2 says what it is.
+keep_rescue() {
+    local name
+    name=refs/gitopsd/rescue/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")
+    git update-ref "$name" "$1" "" || return
+    emit rescued "$name"
+    say "rescue: saved $2 as $name"
+}
+
+# Save how the tree around us differs from HEAD: files in git that were changed or removed, and those named on stdin,
+# ended by NUL. What is in the index alone is the second parent, as in a stash. $1 says why.
+save_work() {
+    local why=$1 index tree at staged parents commit names
+    index=$(git rev-parse --absolute-git-dir)/gitopsd-rescue
+    at=$(revision HEAD) && parents=("$at") && staged=$(git write-tree) || return
+    rm -f -- "$index"
+    cp -- "$(git rev-parse --git-path index)" "$index" || return
+    GIT_INDEX_FILE=$index git add --update -- . && GIT_INDEX_FILE=$index git update-index --add -z --stdin &&
+        tree=$(GIT_INDEX_FILE=$index git write-tree) && rm -f -- "$index" || return
+    if [[ $staged != "$tree" && $staged != "$(git rev-parse "$at^{tree}")" ]]; then
+        parents+=("$(commit_tree "$staged" "$why: the index" "$at")") || return
+    elif [[ $tree == "$(git rev-parse "$at^{tree}")" ]]; then
+        return 0
+    fi
+    commit=$(commit_tree "$tree" "$why" "${parents[@]}") || return
+    mapfile -d '' -t names < <(git diff-tree -r -z --name-only --no-renames "$at" "$commit")
+    keep_rescue "$commit" "$(first_five "${names[@]}")"
 }
 
 # Print, ended by NUL, what stands on the disk where the file $1 belongs: itself, a file or link in the place of one of
@@ -236,7 +362,7 @@ standing() {
 
 # Save what stands in the way of the revision $1 and is neither in it nor in the tree $2, as a commit under its own ref.
 save_rescue() {
-    local target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit name
+    local target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit
     rm -f -- "$index"
     { git ls-files -s -z && git ls-tree -r -z "$target" && git ls-tree -r -z "$before"; } |
         while IFS= read -r -d '' entry; do
@@ -247,13 +373,12 @@ save_rescue() {
         <(GIT_INDEX_FILE=$index git diff-index --cached --name-only --diff-filter=AMT -z "$before"))
     tree=$(GIT_INDEX_FILE=$index git write-tree) && rm -f -- "$index" || return
     ((${#names[@]})) || return 0
-    commit=$(GIT_AUTHOR_NAME=gitopsd GIT_AUTHOR_EMAIL=gitopsd@localhost GIT_COMMITTER_NAME=gitopsd \
-        GIT_COMMITTER_EMAIL=gitopsd@localhost git commit-tree "$tree" ${head:+-p "$head"} \
-        -m "Found when the activation of $target was finished: $(first_five "${names[@]}")") || return
-    name=refs/gitopsd/rescue/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")
-    git update-ref "$name" "$commit" "" || return
-    say "prepare: saved what is in neither revision ($(first_five "${names[@]}")) as $name"
+    commit=$(commit_tree "$tree" "Found when the activation of $target was finished: $(first_five "${names[@]}")" \
+        ${head:+"$head"}) || return
+    keep_rescue "$commit" "what is in neither revision ($(first_five "${names[@]}"))"
 }
+
+### the strategy in-place
 
 # An activation that was cut off left files of two revisions and the marker. Finish it; nobody's work is in the tree,
 # as select saw to that, except what came since: that is saved first. Where the operator moved on, the marker is void.
@@ -265,24 +390,23 @@ finish_activation() {
     # A power cut can leave an empty index. It held one of the two revisions, so it is not missed.
     git ls-files >/dev/null 2>&1 || { rm -f -- "$git_dir/index" && git read-tree "$before"; }
     staged=$(git write-tree --missing-ok 2>/dev/null)
-    if unfinished >/dev/null || { [[ $head && $head != "$deployed" ]] && ! is_ancestor "$head" "$target"; } ||
+    if unfinished >/dev/null || { [[ $head && $head != "$target" && $head != "$(revision $refs/from)" ]]; } ||
         [[ $staged != "$(git rev-parse "$before^{tree}")" && $staged != "$(git rev-parse "$target^{tree}")" ]]; then
         say "prepare: the activation of $target was cut off, and somebody worked here since; leaving the tree as it is"
     else
         say "prepare: the activation of $target was cut off; finishing it"
         save_rescue "$target" "$before" ||
-            fail $TRY_AGAIN "cannot save the files in $path before finishing the activation of $target; see the log"
-        if on_branch && { [[ -z $head ]] || is_ancestor "$head" "$target"; }; then
+            fail "$TRY_AGAIN" "cannot save the files in $path before finishing the activation of $target; see the log"
+        if on_ref; then
             git reset --quiet --hard "$target"
         else # it was a switch from another branch: back to that
             git read-tree --reset -u "$target" && git read-tree --reset -u "$before"
-        fi || fail $TRY_AGAIN "cannot finish the activation of $target in $path; see the log"
+        fi || fail "$TRY_AGAIN" "cannot finish the activation of $target in $path; see the log"
     fi
     end_activation
 }
 
-prepare() {
-    phase prepare
+prepare_checkout() {
     if [[ ! -e $path/.git && ! -L $path/.git ]] || start_was_cut_off; then
         [[ $opt_in != yes ]] || refuse "not opted in: $path is no checkout with a .gitops file at its top"
         [[ ! -e $path || -d $path ]] || refuse "$path is in the way: it is not a directory; move it away"
@@ -300,57 +424,104 @@ prepare() {
     at_start=$(revision HEAD)
     old=${deployed:-$at_start}
     finish_activation
+    drop_gate_tree
 }
 
 ### fetch
 
-refuse_no_branch() {
+refuse_no_ref() {
+    [[ ! $tags ]] || refuse "the remote has no tag $tags: $url; push one, or correct the ref of $repo"
     refuse "the remote has no branch $ref: $url; push it there, or correct the ref of $repo"
+}
+
+# What the remote has: $tip_there, and of tags $tag, the highest version that the pattern is for. A tag with a hyphen is a
+# pre-release, and counts only where the pattern has one, too.
+ask_remote() {
+    local line name wanted="refs/heads/$ref" slashes=${tags//[!\/]/}
+    [[ ! $tags ]] || wanted="refs/tags/$tags"
+    tip_there="" tag=""
+    watch_git -c versionsort.suffix=- ls-remote --refs --sort=-version:refname -- "$url" "$wanted" ||
+        fail "$TRY_AGAIN" "fetch: $(useful_line) ($url)"
+    while IFS= read -r line; do
+        name=${line#*$'\t'}
+        if [[ ! $tags ]]; then
+            [[ $name != "refs/heads/$ref" ]] || tip_there=${line%%$'\t'*}
+            continue
+        fi
+        name=${name#refs/tags/}
+        # shellcheck disable=SC2053  # a pattern
+        [[ $line == *$'\t'refs/tags/* && $name == $tags && ($tags == *-* || $name != *-*) &&
+            ($tags == *'**'* || ${name//[!\/]/} == "$slashes") ]] || continue
+        tip_there=${line%%$'\t'*} tag=$name
+        break
+    done <<<"$messages"
+    [[ $tip_there ]] || refuse_no_ref
 }
 
 # Every step can be repeated, so one that was cut off is begun again, and gitopsd-start says that this .git is ours.
 start_checkout() {
-    local tip_there="" line format=sha1
-    watch_git ls-remote -- "$url" "refs/heads/$ref" || fail $TRY_AGAIN "fetch: $(useful_line) ($url)"
-    while IFS= read -r line; do
-        [[ $line != *$'\t'"refs/heads/$ref" ]] || tip_there=${line%%$'\t'*}
-    done <<<"$messages"
-    [[ $tip_there ]] || refuse_no_branch
+    local format=sha1 branch=$ref
+    ask_remote
+    [[ ! $tags ]] || branch=main
     ((${#tip_there} == 40)) || format=sha256
     say "fetch: starting a checkout in $path"
     { mkdir -p -- "$path/.git" && touch -- "$path/.git/gitopsd-start" && cd -- "$path"; } ||
-        fail $TRY_AGAIN "cannot create $path as $(id -un); run: install -d -o $(id -un) $path, and see that its unit \
+        fail "$TRY_AGAIN" "cannot create $path as $(id -un); run: install -d -o $(id -un) $path, and see that its unit \
 may write there (gitopsd check)"
     git_dir=$path/.git common_dir=$path/.git
     remove_stale_locks
-    { git init --quiet --initial-branch="$ref" --object-format=$format &&
+    { git init --quiet --initial-branch="$branch" --object-format=$format &&
         git config remote.origin.url "$url" &&
         git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*' &&
-        follow_branch && rm -- .git/gitopsd-start; } || fail $TRY_AGAIN "cannot start a checkout in $path; see the log"
+        keep_partial && follow_branch && rm -- .git/gitopsd-start; } || fail "$TRY_AGAIN" "cannot start a checkout in $path; see the log"
     open_checkout
 }
 
-follow_branch() { git config "branch.$ref.remote" origin && git config "branch.$ref.merge" "refs/heads/$ref"; }
+# So that what git left out is fetched from origin when it is needed.
+keep_partial() {
+    [[ ! $filter ]] || { git config remote.origin.promisor true && git config remote.origin.partialCloneFilter "$filter"; }
+}
+
+follow_branch() {
+    [[ ! $tags ]] || return 0
+    git config "branch.$ref.remote" origin && git config "branch.$ref.merge" "refs/heads/$ref"
+}
 
 # By URL and not by name, so that a refused sync leaves refs/remotes/origin as the operator knows it. No maintenance in
 # the background: it would outlive us and keep the repo's lock.
 fetch() {
     phase fetch
-    say "fetch: $ref from $(printf '%s' "$url" | mask)"
-    [[ $git_dir ]] || start_checkout
+    if [[ $pinned && $git_dir && $(revision "$pinned") ]]; then
+        say "fetch: left out, as ${pinned:0:12} is here"
+        tip=$pinned
+    else
+        say "fetch: ${tags:+tags }${tags:-$ref} from $(printf '%s' "$url" | mask)"
+        [[ $git_dir ]] || start_checkout
+        fetch_tip
+        wait_for_hint
+    fi
     tell old_revision "$old"
-    fetch_tip
-    wait_for_hint
+    if [[ $pinned ]]; then
+        tip=$(revision "$pinned") || refuse "there is no revision ${pinned:0:12} in $repo, nor does ${tags:-$ref} have it"
+    fi
     tell new_revision "$tip"
 }
 
 fetch_tip() {
-    if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune \
-        -- "$url" "+refs/heads/$ref:$refs/tip"; then
-        [[ ${messages,,} != *"couldn't find remote ref"* ]] || refuse_no_branch
-        fail $TRY_AGAIN "fetch: $(useful_line) ($url)"
+    local from=$url spec="+refs/heads/$ref:$refs/tip" options=()
+    if [[ $tags ]]; then
+        ask_remote
+        spec="+refs/tags/$tag:$refs/tip"
     fi
-    tip=$(revision $refs/tip) || fail $TRY_AGAIN "fetch: $ref of $url is not a commit"
+    # Once there is a beginning, what came since is fetched whole: else nothing would tell a rewritten history.
+    [[ ! $depth || $(revision $refs/tip) || $(revision HEAD) ]] || options+=(--depth="$depth")
+    [[ ! $filter ]] || options+=(--filter="$filter") from=origin
+    if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune --no-tags \
+        "${options[@]}" -- "$from" "$spec"; then
+        [[ ${messages,,} != *"couldn't find remote ref"* ]] || refuse_no_ref
+        fail "$TRY_AGAIN" "fetch: $(useful_line) ($url)"
+    fi
+    tip=$(revision $refs/tip) || fail "$TRY_AGAIN" "fetch: ${tag:-$ref} of $url is not a commit"
 }
 
 # Some forges announce a push before their ref has moved, and a mirror may lag behind. What does not come within moments was
@@ -367,26 +538,53 @@ wait_for_hint() {
 
 ### select
 
-refuse_local_changes() {
-    local changes lines operation
+# Files in git that are not as they should be in the tree around us, in $changes.
+look_for_changes() {
     changes=$(git status --porcelain --untracked-files=no --no-renames --ignore-submodules=all) ||
-        fail $TRY_AGAIN "select: git status failed in $path; see the log"
-    if [[ $changes ]]; then
-        say "$changes"
-        mapfile -t lines <<<"$changes"
+        fail "$TRY_AGAIN" "select: git status failed in $PWD; see the log"
+}
+
+see_to_local_changes() {
+    local changes lines operation moves=yes
+    ! operation=$(unfinished) || refuse "local changes: an unfinished merge, rebase or bisect ($operation) in $path; \
+finish or abort it"
+    look_for_changes
+    [[ $changes ]] || return 0
+    say "$changes"
+    mapfile -t lines <<<"$changes"
+    ! stands_at "$tip" || moves=no
+    if [[ $drift == repair || ($local_changes == rescue && $moves == yes) ]]; then
+        [[ $moves == yes ]] || drifted=yes
+        save_work "Local changes, found when $tip was selected" </dev/null && git reset --quiet --hard ||
+            fail "$TRY_AGAIN" "select: cannot save the local changes in $path; see the log"
+    elif [[ $moves == no && $drift == report ]]; then
+        refuse_drift "${lines[@]#???}"
+    elif [[ $moves == yes || $local_changes == refuse ]]; then
         refuse "local changes: ${#lines[@]} in $path: $(first_five "${lines[@]#???}"); \
 commit and push them, or put them away with: $git_here stash"
     fi
-    ! operation=$(unfinished) || refuse "local changes: an unfinished merge, rebase or bisect ($operation) in $path; \
-finish or abort it"
 }
 
-refuse_diverged() {
+refuse_drift() {
+    refuse "drift: $# files in $path are not those of ${tip:0:12}: $(first_five "$@"); \
+see $git_here diff, and put them back with: $git_here checkout -- ."
+}
+
+# What the tip does not contain is either what the remote had before, or somebody's work. What we tried, and what did not
+# come to a good end, was none to keep.
+see_to_divergence() {
     local base=$1 origin commits
     origin=$(revision "refs/remotes/origin/$ref")
     if is_ancestor "$base" "$deployed" || is_ancestor "$base" "$origin"; then
+        [[ $rewind == refuse && ! $pinned ]] || return 0
+        [[ $base != "$(revision $refs/tried)" ]] || ! is_ancestor "$deployed" "$tip" || return 0
         refuse "history rewound: $ref was at ${base:0:12} and the remote now has ${tip:0:12}, which does not contain it; \
 if that is wanted, run: $git_here reset --keep ${tip:0:12}"
+    fi
+    if [[ $local_changes == rescue ]]; then
+        keep_rescue "$base" "the local commits of $ref up to ${base:0:12}" ||
+            fail "$TRY_AGAIN" "select: cannot save the local commits in $path; see the log"
+        return 0
     fi
     # shellcheck disable=SC2086  # each is empty or one revision
     commits=$(git log --format='%h %s' "$base" --not "$tip" $deployed $origin)
@@ -396,12 +594,29 @@ if that is wanted, run: $git_here reset --keep ${tip:0:12}"
 $(first_five "${commits[@]}"); push or rebase them, or run: $git_here reset --keep ${tip:0:12}"
 }
 
-select_tip() {
-    phase select
+# Tags need not follow from one another, but versions do.
+see_to_version() {
+    local before at
+    [[ $tag && $rewind == refuse && ! $pinned ]] || return 0
+    { read -r before && read -r at; } 2>/dev/null <"$git_dir/gitopsd-tag" || return 0
+    if [[ $tag == "$before" ]]; then
+        [[ $at == "$tip" ]] || refuse "history rewound: the tag $tag was ${at:0:12} and is now ${tip:0:12} on the remote; if that is wanted, set rewind: allow"
+    elif [[ $(printf '%s\n' "${tag/-/\~}" "${before/-/\~}" | LC_ALL=C sort -V | head -n 1) == "${tag/-/\~}" ]]; then
+        refuse "history rewound: $before is deployed, and the highest version on the remote is $tag; if that is wanted, \
+set rewind: allow"
+    fi
+}
+
+select_in_place() {
     local base there
+    see_to_local_changes
     head=$(revision HEAD)
+    if [[ $tags ]]; then
+        see_to_version
+        select_detached
+        return
+    fi
     base=$(revision "refs/heads/$ref")
-    refuse_local_changes
     if [[ $head ]] && ! on_branch; then
         there=$(git symbolic-ref --quiet --short HEAD) || there="no branch"
         [[ $head == "$deployed" ]] || refuse "other branch: $path is on $there and not on $ref; \
@@ -412,32 +627,48 @@ run: $git_here checkout $ref"
         printf 'start\nupdate refs/heads/%s %s\nprepare\nabort\n' "$ref" "$tip" | git update-ref --stdin >/dev/null ||
             refuse "other branch: $path is on $there and cannot have a branch $ref; see the log"
     fi
-    [[ -z $base ]] || is_ancestor "$base" "$tip" || refuse_diverged "$base"
+    [[ -z $base ]] || is_ancestor "$base" "$tip" || see_to_divergence "$base"
+}
+
+# Where tags are followed there is no branch. One that the checkout is on was followed before, or is somebody's.
+select_detached() {
+    local there
+    [[ $head && $head != "$deployed" && $head != "$tip" ]] || return 0
+    if there=$(git symbolic-ref --quiet --short HEAD); then
+        refuse "other branch: $path is on $there and not on a tag; run: $git_here checkout --detach $deployed"
+    fi
+    # shellcheck disable=SC2086  # empty or one revision
+    [[ ! $(git rev-list -n 1 "$head" --not "$tip" $deployed --tags --remotes) ]] || see_to_divergence "$head"
 }
 
 ### activate
 
 end_activation() {
     sync -f . || say "activate: sync failed for $path" # a power cut must not find the marker gone and files empty
-    git update-ref -d $refs/activating || fail $TRY_AGAIN "cannot delete $refs/activating in $path; see the log"
+    git update-ref $refs/tried $refs/activating && drop_marks || fail "$TRY_AGAIN" "cannot delete $refs/activating in $path; see the log"
 }
 
-activate() {
-    phase activate
-    local log=$git_dir/gitopsd-messages names new_branch=no
-    revision "refs/heads/$ref" >/dev/null || new_branch=yes
-    say "activate: ${head:-nothing} -> $tip"
-    git update-ref $refs/activating "$tip" || fail $TRY_AGAIN "cannot write $refs/activating in $path; see the log"
-    git checkout --quiet --no-overwrite-ignore --no-track -B "$ref" "$tip" -- 2>"$log" || {
+drop_marks() { printf 'delete %s\n' $refs/activating $refs/from | git update-ref --stdin; }
+
+# $1 is the revision.
+activate_in_place() {
+    local target=$1 how=(--no-track -B "$ref") log=$git_dir/gitopsd-messages names new_branch=no
+    head=$(revision HEAD)
+    if [[ $tags ]]; then how=(--detach); else revision "refs/heads/$ref" >/dev/null || new_branch=yes; fi
+    say "activate: ${head:-nothing} -> $target"
+    printf 'update %s\n' "$refs/activating $target" ${head:+"$refs/from $head"} |
+        git update-ref --stdin ||
+        fail "$TRY_AGAIN" "cannot write $refs/activating in $path; see the log"
+    git checkout --quiet --no-overwrite-ignore "${how[@]}" "$target" -- 2>"$log" || {
         messages=$(mask <"$log")
         say "$messages" >&2
-        stands_at_tip || {
+        stands_at "$target" || {
             mapfile -t names < <(sed -n 's/^\t//p' <<<"$messages")
             # Both refusals come before git touches anything.
-            ((${#names[@]} == 0)) && [[ $messages != *index.lock* ]] || git update-ref -d $refs/activating
-            ((${#names[@]} == 0)) || refuse "in the way: ${tip:0:12} would overwrite ${#names[@]} files in $path that are \
+            ((${#names[@]} == 0)) && [[ $messages != *index.lock* ]] || drop_marks
+            ((${#names[@]} == 0)) || refuse "in the way: ${target:0:12} would overwrite ${#names[@]} files in $path that are \
 not in git: $(first_five "${names[@]}"); move them away"
-            fail $TRY_AGAIN "activate: $(useful_line) ($path)"
+            fail "$TRY_AGAIN" "activate: $(useful_line) ($path)"
         }
         say "activate: the checkout's post-checkout hook failed; the tree stands"
     }
@@ -446,33 +677,547 @@ not in git: $(first_five "${names[@]}"); move them away"
     end_activation
 }
 
-### deploy
+# Files that are neither in git nor ignored. What nested repositories hold is theirs.
+clean_untracked() {
+    local names name
+    mapfile -d '' -t names < <(git ls-files --others --exclude-standard -z | grep -zv '/$')
+    ((${#names[@]})) || return 0
+    printf '%s\0' "${names[@]}" | save_work "Untracked files, found when $tip was activated" ||
+        fail "$TRY_AGAIN" "activate: cannot save the untracked files in $path; see the log"
+    for name in "${names[@]}"; do
+        rm -f -- "$name" && [[ $name != */* ]] || rmdir -p --ignore-fail-on-non-empty -- "$(dirname -- "$name")"
+    done
+}
+
+### the strategy release: a bare mirror, a worktree of it for each release, and a symlink to the one that is live
+
+live_tree() { [[ -L $path && $(readlink -- "$path") == ".${path##*/}.releases/"* ]] && readlink -e -- "$path"; }
+
+# Where git keeps what is its own of a release; our marks are there, too: gitopsd-staged (its revision, once it is whole
+# and has passed the gate) and gitopsd-deployed (made when its deploy was over).
+marks_of() {
+    local marks
+    [[ -e $1/.git ]] && marks=$(git -C "$1" rev-parse --absolute-git-dir 2>/dev/null) || return
+    [[ $marks == "$git_dir"/worktrees/* ]] && printf '%s' "$marks"
+}
+
+revision_of() {
+    local marks
+    marks=$(marks_of "$1") && cat -- "$marks/gitopsd-staged" 2>/dev/null
+}
+
+is_unchanged() { [[ ! $(git -C "$1" status --porcelain --untracked-files=no --ignore-submodules=untracked 2>&1) ]]; }
+
+# The newest release of the revision $1 that is as it was staged.
+find_release() {
+    local each found=""
+    for each in "$releases"/*/; do
+        each=${each%/}
+        [[ $(revision_of "$each") != "$1" ]] || ! is_unchanged "$each" || found=$each
+    done
+    [[ $found ]] && printf '%s' "$found"
+}
+
+prepare_mirror() {
+    local mirror=$state_dir/mirrors/$repo parent=${path%/*} here
+    [[ ! -e $path || -L $path ]] || is_empty "$path" ||
+        refuse "$path is in the way: with the strategy release it is a symlink; move it away"
+    [[ ! -L $path || $(readlink -- "$path") == ".${path##*/}.releases/"* ]] ||
+        refuse "$path is in the way: it leads to $(readlink -- "$path"), which is no release of $repo; move it away"
+    mkdir -p -- "$mirror" && cd -- "$mirror" ||
+        fail "$TRY_AGAIN" "cannot make $mirror as $(id -un); see that its unit may write there (gitopsd check)"
+    mkdir -p -- "$releases" || fail "$TRY_AGAIN" "cannot make $releases as $(id -un); run: install -d -o $(id -un) \
+${parent:-/}, and see that its unit may write there (gitopsd check)"
+    mirror=$(pwd -P) git_dir=$mirror common_dir=$mirror
+    printf -v git_here 'git --git-dir=%q' "$mirror"
+    if [[ -f gitopsd-start || ! -e HEAD ]]; then start_mirror; fi
+    here=$(git rev-parse --absolute-git-dir 2>/dev/null) && [[ $here -ef $mirror ]] ||
+        refuse "$mirror is no repository that git can use; move it away, and a new one is made"
+    git config remote.origin.url "$url" && keep_partial || fail "$TRY_AGAIN" "cannot write $mirror/config; see the log"
+    remove_stale_locks
+    remove_half_releases
+    deployed=$(revision $refs/deployed)
+    if here=$(live_tree); then at_start=$(revision_of "$here"); fi
+    old=${deployed:-$at_start}
+}
+
+start_mirror() {
+    local format=sha1
+    ask_remote
+    ((${#tip_there} == 40)) || format=sha256
+    say "prepare: starting a mirror in $PWD"
+    touch -- gitopsd-start && git init --quiet --bare --template= --object-format=$format . && rm -- gitopsd-start ||
+        fail "$TRY_AGAIN" "cannot start a mirror in $PWD; see the log"
+}
+
+# What a sync has left that was cut off while it staged or removed one, and what is left of those that somebody removed
+# by hand. In one without a mark nothing has ever been live; what belongs to another mirror is somebody's.
+remove_half_releases() {
+    local each marks
+    rm -rf -- "${path%/*}/.${path##*/}.next" "$releases"/.trash.*
+    for each in "$releases"/*/; do
+        each=${each%/}
+        [[ ! -d $each ]] || ! is_empty "$each" || rmdir -- "$each"
+        [[ ! $(marks_of "$each") || $(revision_of "$each") ]] || discard_release "$each"
+    done
+    for marks in "$git_dir"/worktrees/*/; do
+        [[ $(cat -- "$marks/gitdir" 2>/dev/null) != "$releases"/* || -e $(<"$marks/gitdir") ]] || rm -rf -- "$marks"
+    done
+}
+
+# Under another name first: a tree that is half removed could not be told from somebody's.
+discard_release() {
+    local marks trash=$releases/.trash.${1##*/}
+    marks=$(marks_of "$1")
+    say "prune: removing $1"
+    mv -T -- "$1" "$trash" && rm -rf -- "$trash" "${marks:-$trash}" || say "prune: cannot remove all of $1; see the log"
+}
+
+select_release() {
+    local live changes lines
+    [[ ! $tags ]] || see_to_version
+    [[ ! $deployed || $tags || $pinned || $rewind == allow ]] || is_ancestor "$deployed" "$tip" ||
+        refuse "history rewound: ${deployed:0:12} is deployed, and the remote now has ${tip:0:12}, which does not contain \
+it; if that is wanted, set rewind: allow, or run: $git_here update-ref -d $refs/deployed"
+    [[ $drift != off && $at_start == "$tip" ]] || return 0
+    live=$(live_tree) && cd -- "$live" || return 0
+    look_for_changes
+    cd -- "$git_dir" || fail "$TRY_AGAIN" "cannot enter $git_dir"
+    [[ $changes ]] || return 0
+    say "$changes"
+    mapfile -t lines <<<"$changes"
+    printf -v git_here 'git -C %q' "$path"
+    [[ $drift == repair ]] || refuse_drift "${lines[@]#???}"
+    drifted=yes
+}
+
+# Make the tree of a release, or find it; the gate decides whether it may go live.
+stage_release() {
+    phase stage
+    local marks
+    if tree=$(find_release "$tip"); then
+        say "stage: ${tip:0:12} is there, in $tree"
+        return
+    fi
+    tree=$releases/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")-${tip:0:12}
+    say "stage: ${tip:0:12} in $tree"
+    watch_git worktree add --detach -- "$tree" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
+    if [[ $submodules == yes && -f $tree/.gitmodules ]]; then
+        watch_git -C "$tree" submodule update --init --recursive || fail "$TRY_AGAIN" "stage: submodules: $(useful_line)"
+    fi
+    pass_gate "$tree"
+    marks=$(marks_of "$tree")
+    # A power cut must not find it live and its files empty.
+    sync -f -- "$tree" && printf '%s\n' "$tip" >"$marks/gitopsd-staged.new" &&
+        mv -f -- "$marks/gitopsd-staged.new" "$marks/gitopsd-staged" && sync -- "$marks/gitopsd-staged" "$marks" ||
+        fail "$TRY_AGAIN" "stage: cannot write $marks; is the disk full?"
+}
+
+# Point the symlink to the release of the revision $1.
+activate_release() {
+    local target next
+    next=${path%/*}/.${path##*/}.next
+    target=$(find_release "$1") || target=$tree
+    [[ $(revision_of "$target") == "$1" ]] || fail "$DEPLOY_FAILED" "activate: the release of ${1:0:12} is gone"
+    tree=$target
+    say "activate: ${at_start:-nothing} -> $1"
+    if [[ -d $path && ! -L $path ]]; then rmdir -- "$path"; fi
+    ln -sfn -- ".${path##*/}.releases/${target##*/}" "$next" && mv -Tf -- "$next" "$path" && sync -- "${path%/*}/." ||
+        fail "$TRY_AGAIN" "activate: cannot write $path as $(id -un); see that its unit may write in ${path%/*}"
+}
+
+# Those of the names on stdin, ended by NUL, that have changed since the mark $1 and are of a type of find's.
+newer_than() {
+    # shellcheck disable=SC2016  # the inner shell's
+    sed -z 's,^,./,' | xargs -0 -r -n 500 sh -c 'exec find "$@" -maxdepth 0 -type '"$2"' -cnewer "$0" -print0' "$1"
+}
+
+# Save what came into a release after its deploy was over, then remove it.
+prune_release() {
+    local each=$1 marks mark at
+    marks=$(marks_of "$each") && at=$(revision_of "$each") && cd -- "$each" || return
+    mark=$marks/gitopsd-deployed
+    [[ -e $mark ]] || mark=$marks/gitopsd-staged
+    if git ls-files --others -z | grep -z '/$' | newer_than "$mark" d | grep -qz .; then
+        say "prune: $each stays, as there is a repository in it that came after its deploy"
+        return
+    fi
+    # shellcheck disable=SC2016  # told by foreach
+    if [[ -f .gitmodules && $(git submodule foreach --quiet --recursive \
+        'git status --porcelain && git log --oneline HEAD --not --remotes --tags "$sha1"' 2>&1) ]]; then
+        say "prune: $each stays, as somebody changed its submodules"
+        return
+    fi
+    if [[ $(revision HEAD) != "$at" ]] && ! is_ancestor HEAD "$at"; then
+        keep_rescue "$(revision HEAD)" "the commits that were made in $each" || return
+    fi
+    git ls-files --others -z | newer_than "$mark" f,l |
+        save_work "Found in the release ${each##*/} when it was removed" || return
+    cd -- "$git_dir" && discard_release "$each"
+}
+
+# The newest releases stay, and whichever is live, was deployed last, or is to be gone back to.
+prune() {
+    phase prune
+    local all=() each needed count=0
+    needed="$(live_tree) $(revision $refs/deployed) $(revision $refs/rollback)"
+    mapfile -t all < <(printf '%s\n' "$releases"/*/ | sort -r)
+    for each in "${all[@]}"; do
+        each=${each%/}
+        [[ -d $each ]] || continue
+        # What is needed counts, and the one before it has a place as well.
+        if ((++count <= keep)) || [[ $each == "${needed%% *}" || " $needed " == *" $(revision_of "$each") "* ]]; then
+            continue
+        fi
+        (prune_release "$each") || say "prune: cannot save what is in $each; it stays"
+    done
+}
+
+### verify: who has signed it
+
+signature_settings() {
+    # Of the other kinds none counts, whatever keys the user of the sync may have.
+    printf '%s\0' -c gpg.x509.program=/bin/false
+    if [[ $verify == ssh ]]; then
+        printf '%s\0' -c gpg.program=/bin/false -c gpg.openpgp.program=/bin/false \
+            -c "gpg.ssh.allowedSignersFile=$allowed_signers" -c gpg.ssh.program=ssh-keygen \
+            -c gpg.minTrustLevel=fully
+    else
+        # The keyring is the whole of the trust, so that no key in it has any of gpg's own.
+        printf '%s\0' -c gpg.ssh.program=/bin/false -c gpg.program=gpg -c gpg.openpgp.program=gpg \
+            -c gpg.minTrustLevel=undefined
+    fi
+}
+
+# Who has signed the commit or tag $2 ($1 says which of both it is): principal or fingerprint, in $signer.
+find_signer() {
+    local settings=() said format='%GS'
+    mapfile -d '' -t settings < <(signature_settings)
+    [[ $verify == ssh ]] || format='%GP %GF'
+    said=$(LC_ALL=C git "${settings[@]}" "verify-$1" "$2" 2>&1) || {
+        messages=$said
+        say "$said" >&2
+        return 1
+    }
+    signer=""
+    [[ $1 == tag ]] || signer=$(git "${settings[@]}" log -1 --format="$format" "$2" --)
+}
+
+# A commit counts that one of the signers has signed; or a merge, whoever of merge_by has signed that, of such commits.
+is_signed() {
+    local signer parents parent each
+    find_signer commit "$1" || return
+    for each in $merge_by; do
+        [[ " $signer " != *" $each "* ]] || {
+            read -ra parents < <(git rev-parse "$1^@" | tr '\n' ' ')
+            ((${#parents[@]} > 1)) || { messages="${1:0:12} is no merge, and $each may sign merges alone" && return 1; }
+            for parent in "${parents[@]}"; do
+                is_ancestor "$parent" "$deployed" || is_signed "$parent" || return
+            done
+            return 0
+        }
+    done
+}
+
+# What has passed once needs no more for a rollback to it: the keys of then may be gone.
+verify_tip() {
+    local home="" what passed=$git_dir/gitopsd-verified
+    [[ $verify != none ]] || return 0
+    [[ ! $pinned ]] || ! grep -qxF "$tip" "$passed" 2>/dev/null || return 0
+    phase verify
+    what="$(git rev-parse --short=12 "$tip")"
+    if [[ $verify == gpg ]]; then
+        type -P gpg >/dev/null || fail "$MISCONFIGURED" "gpg is not installed (PATH=$PATH), and verify is gpg"
+        home=$(mktemp -d) || fail "$TRY_AGAIN" "cannot make a temporary directory; is the disk full?"
+        # shellcheck disable=SC2064  # this one
+        trap "rm -rf -- '$home'" EXIT
+        export GNUPGHOME=$home
+        gpg --batch --quiet --no-autostart --import -- "$keyring" ||
+            fail "$MISCONFIGURED" "verify: $keyring holds no keys that gpg can read"
+    elif ! type -P ssh-keygen >/dev/null; then
+        fail "$MISCONFIGURED" "ssh-keygen is not installed (PATH=$PATH), and verify is ssh"
+    fi
+    if [[ $tags && ! $pinned ]]; then
+        verify_tag
+    elif ! is_signed "$tip"; then
+        refuse "not signed as it has to be: commit $what: $(useful_signature); verify is $verify, by \
+${allowed_signers:-$keyring}"
+    fi
+    say "verify: $what is signed"
+    { tail -n 999 -- "$passed" 2>/dev/null; printf '%s\n' "$tip"; } >"$passed.new" && mv -f -- "$passed.new" "$passed" ||
+        fail "$TRY_AGAIN" "verify: cannot write $passed; is the disk full?"
+    [[ ! $home ]] || { rm -rf -- "$home" && trap - EXIT && unset GNUPGHOME; }
+}
+
+# The name is part of what was signed: else an old tag could be shown under a new one.
+verify_tag() {
+    local named
+    [[ $(git cat-file -t $refs/tip) == tag ]] ||
+        refuse "not signed as it has to be: the tag $tag is a lightweight one, which has no signature; make it with: git tag -s"
+    named=$(git cat-file tag $refs/tip | sed -n '/^$/q;s/^tag //p')
+    [[ $named == "$tag" ]] || refuse "not signed as it has to be: the tag $tag was signed as $named"
+    find_signer tag "$(git rev-parse $refs/tip)" ||
+        refuse "not signed as it has to be: tag $tag: $(useful_signature); verify is $verify, by ${allowed_signers:-$keyring}"
+}
+
+useful_signature() {
+    case $messages in
+        "") printf 'it has no signature' ;;
+        *"No principal matched"*) printf 'its key is none of the allowed signers' ;;
+        *"No public key"*) printf 'its key is not in the keyring' ;;
+        *"cannot run /bin/false"* | *"no signature found"* | *"could not verify the"* | *"gpg failed"*) printf 'it has no such signature' ;;
+        *) printf '%s' "$(useful_line)" ;;
+    esac
+}
+
+### stage, for the strategy in-place: a tree for the gate alone
+
+drop_gate_tree() {
+    [[ ! -e $git_dir/gitopsd-gate ]] || { git worktree remove --force --force "$git_dir/gitopsd-gate" 2>/dev/null ||
+        rm -rf -- "$git_dir/gitopsd-gate"; } || fail "$TRY_AGAIN" "cannot remove $git_dir/gitopsd-gate"
+    [[ ! -d $common_dir/worktrees/gitopsd-gate ]] || rm -rf -- "$common_dir/worktrees/gitopsd-gate"
+}
+
+stage_for_gate() {
+    ((${#gate_command[@]})) || return 0
+    phase stage
+    drop_gate_tree
+    watch_git worktree add --detach -- "$git_dir/gitopsd-gate" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line)"
+    pass_gate "$git_dir/gitopsd-gate"
+    drop_gate_tree
+}
+
+pass_gate() {
+    ((${#gate_command[@]})) || return 0
+    say "stage: gate: ${gate_command[0]}"
+    (cd -- "$1" && run_command gate "$1" "${gate_command[@]}") || exit
+}
+
+### deploy: commands, compose, units, health
 
 # In a subshell of its own, so that nothing of the engine's reaches the command: not its variables, not the lock.
-run_deploy() (
+exec_command() (
+    local at=$1 name
+    shift
     exec 2>&3 3>&-
-    export GITOPSD_REPO=$repo GITOPSD_REF=$ref GITOPSD_PATH=$path GITOPSD_OLD_REVISION=$old GITOPSD_NEW_REVISION=$tip
-    unset GITOPSD_OUTPUT GITOPSD_LOCK_FD GITOPSD_URL GITOPSD_HINT
+    export GITOPSD_REPO=$repo GITOPSD_REF=${tag:-$ref} GITOPSD_PATH=$at GITOPSD_OLD_REVISION=$old GITOPSD_NEW_REVISION=$tip
+    for name in OUTPUT LOCK_FD URL HINT REVISION GATE DEPLOY HEALTH HEALTH_INTERVAL HEALTH_TRIES HEALTH_TIMEOUT COMPOSE \
+        UNITS SETTLE ROLLBACK TIMEOUT KEEP SUBMODULES DEPTH FILTER REWIND LOCAL_CHANGES VERIFY ALLOWED_SIGNERS KEYRING \
+        MERGE_BY CLEAN DRIFT; do
+        unset "GITOPSD_$name"
+    done
     # shellcheck disable=SC2093  # the braces' file descriptor is closed only with exec in the same command
-    if [[ $lock_fd ]]; then exec "${deploy_command[@]}" </dev/null {lock_fd}>&-; fi
-    exec "${deploy_command[@]}" </dev/null
+    if [[ $lock_fd ]]; then exec "$@" </dev/null {lock_fd}>&-; fi
+    exec "$@" </dev/null
 )
 
-deploy() {
-    phase deploy
-    local name=${deploy_command[0]} status
+# Run a command of the repo in the directory where we are, which is told as $2; $1 says which of them it is.
+run_command() {
+    local kind=$1 at=$2 name=$3 status limit=()
+    shift 2
     local executable="run: git update-index --chmod=+x $name, commit and push" there="commit and push it"
     [[ $strategy != none ]] || executable="run in $path: chmod +x $name" there="put it there"
-    say "deploy: $name"
-    [[ ! -f $name || $name != */* || -x $name ]] || fail $DEPLOY_FAILED "deploy: $name is not executable; $executable"
-    [[ $name != */* || -f $name ]] || fail $DEPLOY_FAILED "deploy: $name is not there (in $path); $there"
-    type -P -- "$name" >/dev/null || fail $DEPLOY_FAILED "deploy: $name was not found (PATH=$PATH)"
-    { run_deploy; } 3>&2 2>/dev/null # bash's own "Killed" is not for anybody
+    [[ ! -f $name || $name != */* || -x $name ]] || fail "$DEPLOY_FAILED" "$kind: $name is not executable; $executable"
+    [[ $name != */* || -f $name ]] || fail "$DEPLOY_FAILED" "$kind: $name is not there (in $path); $there"
+    type -P -- "$name" >/dev/null || fail "$DEPLOY_FAILED" "$kind: $name was not found (PATH=$PATH)"
+    # Who can go back needs time for that; else whoever started us sets the limit.
+    [[ $rollback != yes || ! $time_limit ]] || limit=(timeout --foreground --kill-after=5 "$time_limit")
+    [[ $kind != health ]] || limit=(timeout --foreground --kill-after=2 "$health_timeout")
+    { exec_command "$at" "${limit[@]}" "$@"; } 3>&2 2>/dev/null # bash's own "Killed" is not for anybody
     status=$?
+    ((status == 0)) && return
+    [[ ! ${limit[*]} ]] || ((status != 124 && status != 137)) ||
+        fail "$DEPLOY_FAILED" "$kind: $name took longer than ${limit[-1]} s"
     ((status <= 128 || status > 192)) ||
-        fail $DEPLOY_FAILED "deploy: $name was ended by SIG$(kill -l $((status - 128)) 2>/dev/null)"
-    ((status == 0)) || fail $DEPLOY_FAILED "deploy: $name exited with $status"
+        fail "$DEPLOY_FAILED" "$kind: $name was ended by SIG$(kill -l $((status - 128)) 2>/dev/null)"
+    fail "$DEPLOY_FAILED" "$kind: $name exited with $status"
 }
+
+has_deploy() { ((${#deploy_command[@]} + ${#units[@]} + ${#health_command[@]})) || [[ $compose ]]; }
+
+deploy() {
+    cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
+    if ((${#deploy_command[@]} + ${#units[@]})) || [[ $compose ]]; then phase deploy; fi
+    if ((${#deploy_command[@]})); then
+        say "deploy: ${deploy_command[0]}"
+        run_command deploy "$path" "${deploy_command[@]}"
+    fi
+    if [[ $compose ]]; then bring_up; fi
+    if ((${#units[@]})); then restart_units; fi
+    if ((${#units[@]} + ${#health_command[@]})); then phase health; fi
+    if ((${#units[@]})); then watch_units; fi
+    if ((${#health_command[@]})); then check_health; fi
+}
+
+# By the repo's name and not that of the directory, which is another one for each release.
+bring_up() {
+    type -P docker >/dev/null || fail "$DEPLOY_FAILED" "compose: docker is not installed (PATH=$PATH)"
+    [[ -f $compose ]] || fail "$DEPLOY_FAILED" "compose: $compose is not there (in $path); commit and push it"
+    say "deploy: compose: $compose"
+    run_command compose "$path" docker compose --project-name "${repo//./-}" --file "$compose" up --detach --wait
+}
+
+unit_values() { LC_ALL=C systemctl show --value --property="$1" -- "${units[@]}" | grep -v '^$'; }
+
+restart_units() {
+    type -P systemctl >/dev/null || fail "$DEPLOY_FAILED" "units: systemctl is not installed (PATH=$PATH)"
+    say "deploy: restarting ${units[*]}"
+    if unit_values NeedDaemonReload | grep -qx yes; then
+        messages=$(LC_ALL=C systemctl --no-ask-password daemon-reload 2>&1) ||
+            fail "$DEPLOY_FAILED" "units: systemctl daemon-reload: $(useful_line); see docs/engine.md on what polkit has to allow"
+    fi
+    messages=$(LC_ALL=C systemctl --no-ask-password restart -- "${units[@]}" 2>&1) || {
+        say "$messages" >&2
+        fail "$DEPLOY_FAILED" "units: systemctl restart: $(useful_line)"
+    }
+}
+
+# A unit that crashes and is restarted looks active in between, but is another invocation then.
+watch_units() {
+    local states invocations first="" since=0 end=$((SECONDS + 30))
+    say "health: ${units[*]} have to stay active for $settle s"
+    while true; do
+        mapfile -t states < <(unit_values ActiveState)
+        invocations=$(unit_values InvocationID)
+        [[ " ${states[*]} " != *" failed "* ]] || break
+        if ((${#states[@]} == ${#units[@]})) && [[ ! ${states[*]//active/} =~ [a-z] ]]; then
+            if [[ $invocations != "$first" ]]; then
+                [[ ! $first ]] || break
+                first=$invocations since=$EPOCHREALTIME
+            fi
+            ! past "$since" "$settle" || return 0
+        elif [[ $first ]] || ((SECONDS > end)); then
+            break
+        fi
+        sleep 0.2
+    done
+    fail "$DEPLOY_FAILED" "health: $(unit_verdicts)"
+}
+
+# Whether $2 seconds have gone by since $1.
+past() { (($(micros "$EPOCHREALTIME") - $(micros "$1") >= $(micros "$2"))); }
+
+micros() {
+    local LC_ALL=C text
+    printf -v text '%.6f' "${1/,/.}"
+    printf '%s' "$((10#${text/./}))"
+}
+
+unit_verdicts() {
+    local unit state text=""
+    for unit in "${units[@]}"; do
+        state=$(LC_ALL=C systemctl show --value --property=ActiveState -- "$unit")
+        [[ $state == active ]] || text+="${text:+, }$unit is $state"
+    done
+    printf '%s; see: journalctl -u %s' "${text:-${units[*]} did not stay active for $settle s}" "${units[*]}"
+}
+
+check_health() {
+    local count
+    for ((count = 1; count <= health_tries; count++)); do
+        ((count == 1)) || sleep "$health_interval"
+        say "health: ${health_command[0]} (try $count of $health_tries)"
+        ! try run_command health "$path" "${health_command[@]}" || return 0
+    done
+    fail "$DEPLOY_FAILED" "$problem, in $health_tries tries"
+}
+
+### rollback
+
+activate() {
+    if is_release; then activate_release "$1"; else activate_in_place "$1"; fi
+}
+
+# Go back to the revision $1. What a deploy that failed has changed in the tree is saved.
+go_back() {
+    local target=$1 bad=$tip
+    phase rollback
+    say "rollback: to $target"
+    tip=$target
+    if is_release; then
+        cd -- "$git_dir" || fail "$TRY_AGAIN" "cannot enter $git_dir"
+        [[ $(find_release "$target") ]] || { gate_command=() && stage_release; }
+    else
+        cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
+        if [[ $(git status --porcelain --untracked-files=no --ignore-submodules=all) ]]; then
+            save_work "Found when $target was gone back to" </dev/null && git reset --quiet --hard ||
+                fail "$TRY_AGAIN" "cannot save the local changes in $path; see the log"
+        fi
+    fi
+    stands_there "$target" || activate "$target"
+    old=$bad
+    deploy
+}
+
+stands_there() {
+    if is_release; then [[ $(revision_of "$(live_tree)") == "$1" ]]; else stands_at "$1"; fi
+}
+
+remember_bad() {
+    printf '%s\n' "$tip" "$1" >"$git_dir/gitopsd-bad.new" && mv -f -- "$git_dir/gitopsd-bad.new" "$git_dir/gitopsd-bad"
+}
+
+# The bad revision and why it is, in $bad and $because.
+recall_bad() { { read -r bad && read -r because; } 2>/dev/null <"$git_dir/gitopsd-bad"; }
+
+# The deploy of $tip has failed with the status $1, as $problem says.
+deploy_failed() {
+    local because=${problem:-the deploy failed; see the log}
+    (($1 == DEPLOY_FAILED)) || [[ ! " $TRY_AGAIN $REFUSED $MISCONFIGURED " == *" $1 "* ]] || fail "$1" "$because"
+    [[ $rollback == yes ]] || give_up "$because"
+    [[ $deployed ]] || give_up "$because; there is no revision before it to go back to"
+    [[ $deployed != "$tip" ]] || give_up "$because; it was deployed before, so there is nothing to go back to"
+    # In this order: once it is known to be bad nothing deploys it, and the way back is gone to its end.
+    remember_bad "$because" && git update-ref $refs/rollback "$deployed" ||
+        give_up "$because; and it cannot be rolled back, as $git_dir cannot be written"
+    if end_rollback; then
+        tell rolled_back "$deployed"
+        give_up "$because; rolled back to ${deployed:0:12}"
+    fi
+    give_up "$because; rolling back to ${deployed:0:12} failed too: $problem"
+}
+
+# Go to the end of the way back that was begun.
+end_rollback() {
+    try go_back "$(revision $refs/rollback)" && git update-ref -d $refs/rollback && mark_deployed
+}
+
+give_up() {
+    if is_release; then prune; fi
+    fail "$DEPLOY_FAILED" "$1"
+}
+
+# A rollback that was cut off, or whose deploy failed, comes before all else, also while the remote is gone.
+finish_rollback() {
+    local bad="" because=""
+    [[ $(revision $refs/rollback) && ! $pinned && $force != yes ]] || return 0
+    recall_bad && tip=$bad
+    if end_rollback; then went_back=yes; else went_back="$problem"; fi
+    at_start=$(live_revision)
+}
+
+live_revision() { if is_release; then revision_of "$(live_tree)"; else revision HEAD; fi; }
+
+# A newer revision is another try, and so is a person's wish.
+refuse_known_bad() {
+    local bad="" because=""
+    [[ $force != yes && ! $pinned ]] && recall_bad && [[ $bad == "$tip" ]] || return 0
+    case $went_back in
+        "") refuse "bad revision: ${tip:0:12} was rolled back before ($because); push a newer one, or try it again with: \
+gitopsd sync $repo --force" ;;
+        yes)
+            tell rolled_back "$deployed"
+            give_up "$because; rolled back to ${deployed:0:12}"
+            ;;
+        *) give_up "$because; rolling back to ${deployed:0:12} failed too: $went_back" ;;
+    esac
+}
+
+mark_deployed() {
+    if is_release; then touch -- "$(marks_of "$(live_tree)")/gitopsd-deployed"; fi
+}
+
+### main
 
 # With the key that systemd has loaded for this repo alone, if there is one. A unit without one has a stand-in there.
 ssh_command() {
@@ -482,7 +1227,7 @@ ssh_command() {
 }
 
 # Without git: what asked for it is all that has changed.
-run_command() {
+run_without_git() {
     phase prepare
     [[ -d $path ]] || refuse "$path is not a directory; make it, or correct the path of $repo"
     cd -- "$path" 2>/dev/null || refuse "cannot enter $path as $(id -un); check its owner and mode"
@@ -490,15 +1235,75 @@ run_command() {
     deploy
 }
 
-bring_to_tip() {
-    local -x GIT_TERMINAL_PROMPT=0
-    local set_by_operator=${GIT_SSH_COMMAND-}${GIT_SSH-}
+choose_ssh() {
+    [[ ${GIT_SSH_COMMAND-}${GIT_SSH-} || $(git config core.sshCommand) ]] || ssh=$(ssh_command)
+}
+
+prepare() {
+    phase prepare
+    if is_release; then
+        choose_ssh
+        prepare_mirror
+    else
+        prepare_checkout
+        choose_ssh
+    fi
+}
+
+select_tip() {
+    phase select
+    if is_release; then select_release; else select_in_place; fi
+    refuse_known_bad
+}
+
+# All that has to be so before anything changes.
+approve() {
+    verify_tip
+    if is_release; then stage_release; else stage_for_gate; fi
+}
+
+sync_repo() {
+    local changed=no due=no moves=no
     prepare
-    [[ $set_by_operator || $(git config core.sshCommand) ]] || { local -x GIT_SSH_COMMAND && GIT_SSH_COMMAND=$(ssh_command); }
+    finish_rollback
     fetch
     select_tip
-    stands_at_tip || activate
-    git update-ref "refs/remotes/origin/$ref" "$tip" || say "activate: refs/remotes/origin/$ref stays where it was"
+    if [[ $drifted == yes ]] || ! stands_there "$tip"; then moves=yes; fi
+    if has_deploy && [[ $at_start != "$tip" || $deployed != "$tip" || $force == yes || $drifted == yes ]]; then due=yes; fi
+    if [[ $at_start != "$tip" || $drifted == yes || $due == yes ]]; then changed=yes; fi
+    if [[ $moves == yes || $due == yes ]]; then approve; fi
+    tell changed $changed
+    if [[ $changed == no ]]; then say "select: ${tag:-$ref} is at $tip; nothing to do"; fi
+    if [[ $moves == yes ]]; then
+        phase activate
+        activate "$tip"
+    fi
+    if ! is_release; then end_checkout $changed; fi
+    if [[ $due == yes ]]; then try deploy || deploy_failed $?; fi
+    record_deployed
+    if [[ $changed == yes ]]; then
+        if is_release; then prune; fi
+        git -c gc.autoDetach=false gc --auto --quiet || say "gc failed in $git_dir"
+    fi
+}
+
+end_checkout() {
+    [[ $1 == no || $clean == none ]] || clean_untracked
+    [[ $tags || $pinned ]] || git update-ref "refs/remotes/origin/$ref" "$tip" ||
+        say "activate: refs/remotes/origin/$ref stays where it was"
+}
+
+record_deployed() {
+    local bad="" because=""
+    if [[ $tag && ! $pinned ]]; then
+        printf '%s\n' "$tag" "$tip" >"$git_dir/gitopsd-tag.new" && mv -f -- "$git_dir/gitopsd-tag.new" "$git_dir/gitopsd-tag" ||
+            fail "$TRY_AGAIN" "deployed $tag, but cannot write $git_dir/gitopsd-tag; is the disk full?"
+    fi
+    [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip" ||
+        fail "$TRY_AGAIN" "deployed $tip, but cannot write $refs/deployed in $git_dir; see the log"
+    mark_deployed
+    [[ ! $(revision $refs/rollback) ]] || git update-ref -d $refs/rollback
+    if recall_bad && [[ $bad == "$tip" ]]; then rm -f -- "$git_dir/gitopsd-bad"; fi
 }
 
 main() {
@@ -506,21 +1311,9 @@ main() {
     # shellcheck disable=SC2046  # names, one a word
     unset $(command git rev-parse --local-env-vars 2>/dev/null)
     read_configuration "$@"
-    cd / || fail $TRY_AGAIN "cannot enter /" # no other repository's configuration
-    if [[ $strategy == none ]]; then
-        run_command
-        return
-    fi
-    bring_to_tip
-    local changed=no due=no
-    if ((${#deploy_command[@]})) && [[ $at_start != "$tip" || $deployed != "$tip" || $force == yes ]]; then due=yes; fi
-    if [[ $at_start != "$tip" || $due == yes ]]; then changed=yes; fi
-    tell changed $changed
-    if [[ $changed == no ]]; then say "select: $ref is at $tip; nothing to do"; fi
-    if [[ $due == yes ]]; then deploy; fi
-    [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip" ||
-        fail $TRY_AGAIN "deployed $tip, but cannot write $refs/deployed in $path; see the log"
-    [[ $changed == no ]] || git -c gc.autoDetach=false gc --auto --quiet || say "gc failed in $path"
+    cd / || fail "$TRY_AGAIN" "cannot enter /" # no other repository's configuration
+    if [[ $strategy == none ]]; then run_without_git; else sync_repo; fi
 }
 
-main "$@"
+# On one line: bash reads on in this file after main, and an upgrade by hand may have written into it meanwhile.
+main "$@"; exit

@@ -61,7 +61,8 @@ def ask(config: Config, repos: Iterable[Repo], *, in_unit: bool) -> list[poll.Ti
 
 def of_tip(tip: poll.Tip, *, in_unit: bool) -> Finding:
     """Whether a sync can reach its remote."""
-    subject = f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}"
+    found = f" ({tip.tag})" if tip.tag else ""
+    subject = f"{tip.repo.name}: remote {tip.repo.url} {tip.repo.ref}{found}"
     return Finding(subject, _with_remedy(tip, in_unit=in_unit) or None)
 
 

@@ -59,7 +59,7 @@ def replay(config_path: Path, name: str, *, wait: bool, as_json: bool) -> int:
         terminal.print_json(
             {"delivery": terminal.delivery_json(again), "jobs": [terminal.job_json(job) for job in jobs]}
         )
-    return exits.worst(map(exits.of_job, jobs))
+    return exits.worst(sync.exit_code(config, job) for job in jobs)
 
 
 def summary(delivery: Delivery) -> str:

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import journal, lock, runner
+from gitopsd import holds, journal, lock, runner
 from gitopsd import poll as remotes
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Trigger
+from gitopsd.model import Config, Job, Trigger
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import POLL_NOTE
 
@@ -22,6 +22,7 @@ def poll(config_path: Path, *, as_json: bool) -> int:
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
     tips = remotes.ask(find_repos(config).repos.values(), secrets)
     moved = remotes.enqueue_moved(store, tips)
+    remotes.enqueue_looks(store, tips)
     problems = {tip.repo.name: tip.problem for tip in tips if tip.problem}
     store.write_note(POLL_NOTE, {"at": time.time(), "problems": problems})
     _see_to_dispatch(config, store)
@@ -63,11 +64,21 @@ def _is_user_of_syncs(locks: Path) -> bool:
 
 
 def _see_to_dispatch(config: Config, store: Store) -> None:
-    """Start the daemon if a job is due, or a record of a running one is of a sync that was killed.
+    """Start the daemon if a job is due that no hold keeps, or a record of a running one is of a sync that was killed.
 
     A daemon that runs looks at the records by itself, and so does one that somebody starts by hand later.
     """
     running = {job.repo for job in store.running()}
     is_orphaned = running - lock.held(config.state_dir, running)
-    if (store.due() or is_orphaned) and runner.uses_units(config):
+    due = set(store.due())
+    is_due = any(job.repo in due and not _is_kept(config, job) for job in store.waiting())
+    if (is_due or is_orphaned) and runner.uses_units(config):
         runner.start_daemon()
+
+
+def _is_kept(config: Config, job: Job) -> bool:
+    """Whether nothing would start `job`: it is held, or may be held and there is no telling (`status` says why)."""
+    try:
+        return holds.keeps(config.state_dir, job, time.time())
+    except GitopsdError:
+        return True

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import journal, runner, signals, sync
+from gitopsd import holds, journal, runner, signals, sync
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
@@ -53,13 +53,14 @@ def run(config_path: Path, repo: str) -> int:
     with signals.caught(signal.SIGTERM, signal.SIGINT) as stop_fd:
         config = configuration.load(config_path)
         store = Store(path_in(config.state_dir), time.time)
-        sync.run(config, repo, store, lambda name: find_repo(config, name), stop_fd)
+        sync.run(config, repo, store, lambda name: find_repo(config, name), stop_fd, clock=time.time)
     _see_to_retry(config, store, repo)
     return EXIT_DONE
 
 
 def _see_to_retry(config: Config, store: Store, repo: str) -> None:
     """A job that is to be tried again later needs a daemon that knows when; an idle one has gone."""
-    if store.unfinished(repo, JobState.PENDING) and runner.uses_units(config):
-        with contextlib.suppress(GitopsdError):  # another User= may not start it; then the next poll sees to the job
+    pending = store.unfinished(repo, JobState.PENDING)
+    with contextlib.suppress(GitopsdError):  # another User= may not start it; then the next poll sees to the job
+        if pending and not holds.keeps(config.state_dir, pending, time.time()) and runner.uses_units(config):
             runner.start_daemon()

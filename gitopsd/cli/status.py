@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from gitopsd import config as configuration
-from gitopsd import joblog, script
+from gitopsd import holds, joblog, script
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes, of_rules, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, JobState, Repo
+from gitopsd.model import Config, Hold, Job, JobState, Repo
 from gitopsd.runner import UnitState, unit_of
 from gitopsd.store import Store, path_in
 
@@ -24,9 +24,9 @@ NEVER_SYNCED = "new"
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How one repo stands. `state` is that of the running job, else of the last one that ended, else `new`.
+    """How one repo stands. `state` is that of the running job, else `held`, that of the last one that ended, or `new`.
 
-    `unit` is None where syncs are no units.
+    `unit` is None where syncs are no units. `hold_problem` is why nobody can tell whether it is held, or "".
     """
 
     repo: Repo
@@ -37,6 +37,13 @@ class Standing:
     running: Job | None
     last_job: Job | None
     unit: UnitState | None
+    hold: Hold | None
+    hold_problem: str
+
+    @property
+    def wanted(self) -> Job | None:
+        """The job that waits to be started: none that is held."""
+        return self.pending if self.pending and self.pending.trigger in holds.allowed(self.hold) else None
 
 
 def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
@@ -52,13 +59,14 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
     except GitopsdError as error:  # the records are to be seen all the same
         trouble = [str(error)]
     standings = [standing_of(config, store, repo, units.get(repo.name)) for repo in repos]
-    pending = [standing.pending for standing in standings if standing.pending]
+    pending = [standing.wanted for standing in standings if standing.wanted]
     waiting = of_waiting(pending, [standing.repo.name for standing in standings if standing.running])
     asked = [repo.name for repo in repos]
     problems = list(
         dict.fromkeys(
             [
                 *trouble,
+                *(standing.hold_problem for standing in standings if standing.hold_problem),
                 *of_daemon(config, store, asked),
                 *(f"receiver '{receiver}': {problem}" for receiver, problem in of_rules(config, found.repos)),
                 *of_remotes(config, store, repos),
@@ -140,9 +148,13 @@ def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None
     pending = store.unfinished(repo.name, JobState.PENDING)
     last_job = store.last_job(repo.name)
     in_place = store.last_job(repo.name, done=True)
+    hold, hold_problem = hold_of(config, repo.name)
     if running:
         phase = script.read_report(joblog.report_path(config.state_dir, repo.name, running.id)).phase
         state, reason = str(JobState.RUNNING), f"job {running.id} is in {phase}"
+    elif hold:
+        waits = f"; job {pending.id} waits" if pending else ""
+        state, reason = terminal.HELD, f"{terminal.held(hold, time.time())}{waits}"
     elif last_job:
         state, reason = str(last_job.state), last_job.reason
     elif pending:
@@ -158,11 +170,21 @@ def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None
         running=running,
         last_job=last_job,
         unit=unit,
+        hold=hold,
+        hold_problem=hold_problem,
     )
 
 
+def hold_of(config: Config, name: str) -> tuple[Hold | None, str]:
+    """The hold of a repo, and why that cannot be told, or ""."""
+    try:
+        return holds.read(config.state_dir, name, time.time()), ""
+    except GitopsdError as error:
+        return None, str(error)
+
+
 def _reason(standing: Standing) -> str:
-    if standing.running or not standing.last_job:
+    if standing.running or standing.hold or not standing.last_job:
         return standing.reason
     return terminal.reason(standing.last_job, standing.pending)
 
@@ -170,6 +192,8 @@ def _reason(standing: Standing) -> str:
 def _when(standing: Standing, now: float) -> str:
     if standing.running:
         return terminal.ago(standing.running.started_at, now)
+    if standing.hold:
+        return terminal.ago(standing.hold.at, now)
     return terminal.ago(standing.last_job.finished_at if standing.last_job else None, now)
 
 
@@ -188,6 +212,7 @@ def _json(standing: Standing) -> dict[str, Any]:
         "reason": standing.reason,
         "pending": standing.pending.id if standing.pending else None,
         "running": standing.running.id if standing.running else None,
+        "held": terminal.hold_json(standing.hold),
         "last_job": terminal.job_json(standing.last_job) if standing.last_job else None,
         "unit": {"name": unit_of(standing.repo.name), "active": unit.active, "sub": unit.sub} if unit else None,
     }

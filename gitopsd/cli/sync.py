@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gitopsd import config as configuration
-from gitopsd import joblog, lock, runner, script
+from gitopsd import holds, joblog, lock, runner, script
 from gitopsd.cli import exits, terminal
 from gitopsd.cli.logs import Tail
 from gitopsd.cli.screen import Screen
@@ -37,6 +37,12 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
         print(f"gitopsd sync: {error}", file=sys.stderr)
         return exits.EXIT_USAGE
     require_rights(config, f"sync {' '.join(names) or '--all'}")
+    held = {repo: why for repo in repos if (why := why_kept(config, repo.name))}
+    for why in held.values():
+        print(f"gitopsd sync: {why}", file=sys.stderr)
+    if held and not everything:
+        return exits.EXIT_REFUSED
+    repos = [repo for repo in repos if repo not in held]
     store = Store(path_in(config.state_dir), time.time)
     jobs = {repo: store.enqueue(repo.name, Trigger.MANUAL, force=force) for repo in repos}
     if not wait:
@@ -46,7 +52,27 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
         terminal.print_json({"jobs": [terminal.job_json(job) for job in followed]})
     elif [job.state for job in followed] == [JobState.UNCHANGED] and repos[0].deploy:
         print(f"to run its deploy command all the same: gitopsd sync {names[0]} --force")
-    return exits.worst(map(exits.of_job, followed))
+    return exits.worst(exit_code(config, job) for job in followed)
+
+
+def exit_code(config: Config, job: Job) -> int:
+    """The exit code for how `job` ended, or for what it waits for yet."""
+    is_kept = job.state is JobState.PENDING and why_kept(config, job.repo, job.trigger)
+    return exits.EXIT_REFUSED if is_kept else exits.of_job(job)
+
+
+def why_kept(config: Config, name: str, trigger: Trigger = Trigger.MANUAL) -> str:
+    """Why no job of the repo with this trigger would be done now, and what to do; "" if one would.
+
+    It is held, or may be held and nobody can tell.
+    """
+    try:
+        hold = holds.read(config.state_dir, name, time.time())
+    except GitopsdError as error:
+        return str(error)
+    if hold is None or trigger in holds.allowed(hold):
+        return ""
+    return f"{name} is {holds.why(hold)}; gitopsd resume {name}"
 
 
 def require_rights(config: Config, command: str) -> None:
@@ -85,16 +111,19 @@ def leave(
 
     `about` stands before the jobs, with `as_json`.
     """
+    kept = {job.id: why for job in jobs if (why := why_kept(config, job.repo, job.trigger))}
+    free = [job for job in jobs if job.id not in kept]
     starter, slots = _runner(config), config.max_parallel - len(_under_way(config, store))
-    for job in jobs[: max(0, slots)]:
+    for job in free[: max(0, slots)]:
         starter.start(job.repo, lambda _repo, _code: None)
-    if len(jobs) > slots and runner.uses_units(config):
+    if len(free) > slots and runner.uses_units(config):
         runner.start_daemon()
     if as_json:
         terminal.print_json({**(about or {}), "jobs": [terminal.job_json(job) for job in jobs]})
     else:
         for job in jobs:
-            print(f"{job.repo}: job {job.id} is queued; gitopsd logs --follow {job.id}")
+            what_next = kept.get(job.id, f"gitopsd logs --follow {job.id}")
+            print(terminal.plain(f"{job.repo}: job {job.id} is queued; {what_next}").plain)
     return exits.EXIT_DONE
 
 
@@ -173,12 +202,19 @@ class _Followed:
         if self.job.state is JobState.RUNNING:
             self._waiting_since = time.monotonic()
         if self._waits():
-            return self._has_waited_in_vain()
+            return self._is_kept() or self._has_waited_in_vain()
         self._screen.end(self.job)
         return True
 
     def _waits(self) -> bool:
         return self.job.state in (JobState.PENDING, JobState.RUNNING)
+
+    def _is_kept(self) -> bool:
+        """Whether the job waits for somebody to resume its repo."""
+        kept = why_kept(self._config, self.repo.name, self.job.trigger) if self.job.state is JobState.PENDING else ""
+        if kept:
+            self._screen.note(self.job, f"job {self.job.id} stays queued: {kept}")
+        return bool(kept)
 
     def _has_waited_in_vain(self) -> bool:
         """Whether the job has not begun for so long that whoever is in its way must be stuck."""

@@ -13,9 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gitopsd.model import Delivery, Job, JobState
+from gitopsd.model import Delivery, Hold, Job, JobState
 
-_STYLES = {
+HELD = "held"
+"""The state of a repo that is held."""
+
+_STYLES: dict[str, str] = {
+    HELD: "bold magenta",
     JobState.SUCCEEDED: "green",
     JobState.UNCHANGED: "green",
     JobState.RUNNING: "cyan",
@@ -126,7 +130,7 @@ def plain(text: str) -> Text:
 
 def state(name: str) -> Text:
     """A state in its colour."""
-    return Text(name, style=_STYLES.get(JobState(name), "") if name in set(JobState) else "dim")
+    return Text(name, style=_STYLES.get(name, "" if name in set(JobState) else "dim"))
 
 
 def reason(job: Job, retry: Job | None) -> str:
@@ -144,6 +148,25 @@ def iso(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def held(hold: Hold, now: float) -> str:
+    """By whom a repo is held, since when, why, and until when."""
+    until = f", until {datetime.fromtimestamp(hold.until).astimezone():%Y-%m-%d %H:%M}" if hold.until else ""
+    return f"held by {hold.by} since {ago(hold.at, now)}: {hold.reason}{until}"
+
+
+def hold_json(hold: Hold | None) -> dict[str, Any] | None:
+    """A hold as `--json` shows it."""
+    if hold is None:
+        return None
+    return {
+        "by": hold.by,
+        "reason": hold.reason,
+        "at": iso(hold.at),
+        "until": iso(hold.until),
+        "revision": hold.revision,
+    }
 
 
 def clock_time(at: float) -> str:

@@ -12,8 +12,10 @@ from gitopsd import config as configuration
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes
+from gitopsd.cli.status import hold_of
 from gitopsd.discovery import find_repo
 from gitopsd.model import Decision, Delivery, Job, JobState, Repo
+from gitopsd.references import called
 from gitopsd.store import Store, path_in
 
 _LOOK_BACK = 1000
@@ -31,7 +33,9 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     told = [job.id for job in jobs]
     latest, before = (job if job and job.id not in told else None for job in (newest, _job_before(store, newest)))
     astray = _astray(store, delivery)
-    problems = list(dict.fromkeys([*of_daemon(config, store, [name]), *of_remotes(config, store, [repo])]))
+    hold, trouble = hold_of(config, name)
+    found = [*filter(None, [trouble]), *of_daemon(config, store, [name]), *of_remotes(config, store, [repo])]
+    problems = list(dict.fromkeys(found))
     if as_json:
         terminal.print_json(
             {
@@ -41,13 +45,15 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
                 "unmatched": terminal.delivery_json(astray) if astray else None,
                 "latest_job": terminal.job_json(latest) if latest else None,
                 "job_before": terminal.job_json(before) if before else None,
+                "held": terminal.hold_json(hold),
                 "problems": problems,
             }
         )
         return EXIT_DONE
     out, now = terminal.console(), time.time()
     out.print(Text.assemble((name, "bold"), terminal.plain(f"  {_what(repo)} at {repo.path}")))
-    for label, text in _explain(delivery, revision, now):
+    held = [("held", f"{terminal.held(hold, now).removeprefix('held ')}; gitopsd resume {name}")] if hold else []
+    for label, text in (*held, *_explain(delivery, revision, now)):
         out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
     for job in jobs:
         _print_job(out, f"job {job.id}", job, _verdict(job, store.successor(job)), _timeline(job))
@@ -65,7 +71,8 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
 
 
 def _what(repo: Repo) -> str:
-    return f"follows {repo.ref} of {repo.url}" if repo.url else f"runs {shlex.join(repo.deploy)}"
+    followed = called(repo.ref).removeprefix("refs/heads/")
+    return f"follows {followed} of {repo.url}" if repo.url else f"runs {shlex.join(repo.deploy)}"
 
 
 def _last_delivery(store: Store, name: str, revision: str | None) -> Delivery | None:

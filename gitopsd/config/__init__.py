@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
+from gitopsd.config.places import place_problems, releases_of
 from gitopsd.config.repos import data_of, repo_of, retry_data, retry_of
 from gitopsd.config.values import duration, seconds, size
 from gitopsd.errors import ConfigError
@@ -27,6 +28,7 @@ __all__ = [
     "has_credentials",
     "load",
     "part_of",
+    "releases_of",
     "schema",
 ]
 
@@ -117,15 +119,10 @@ def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
 
 def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
     """What a schema cannot see: two repos in one place, credentials in URLs, networks that are none."""
-    paths: dict[str, str] = {}
+    yield from place_problems(files)
     for file in files:
         for name, repo in file.section("repos").items():
-            if not isinstance(repo, dict):
-                continue
-            path, url = repo.get("path"), repo.get("url")
-            is_place = repo.get("strategy") != "none"  # a command alone may run where it likes
-            if is_place and isinstance(path, str) and (other := paths.setdefault(_place(path), name)) != name:
-                yield file.problem(("repos", name, "path"), f"{path} is the path of repo '{other}' too")
+            url = repo.get("url") if isinstance(repo, dict) else None
             if isinstance(url, str) and has_credentials(url):
                 hint = "git would show them in the process list; use an ssh key or a git credential helper"
                 yield file.problem(("repos", name, "url"), f"holds credentials before the @; {hint}")
@@ -150,14 +147,6 @@ def _is_network(text: str) -> bool:
         return text == "unix" or bool(ip_network(text, strict=False))
     except ValueError:
         return False
-
-
-def _place(path: str) -> str:
-    """The directory that `path` leads to, however it is spelt."""
-    try:
-        return os.path.realpath(path)
-    except ValueError:  # a zero byte; the schema says so
-        return path
 
 
 def has_credentials(url: str) -> bool:

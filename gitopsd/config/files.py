@@ -131,7 +131,7 @@ def schema_problems(file: ConfigFile) -> Iterator[str]:
         else:
             wanted = error.schema.get("description") or _parent_description(where)
             if error.validator == "enum":
-                wanted = f"{wanted} (one of {', '.join(error.validator_value)})"
+                wanted = f"{wanted} (one of {', '.join(each for each in error.validator_value if each)})"
             # Never the value itself: it may be a secret that stands where its name belongs, and readyz says this too.
             yield file.problem(where, f"{_kind(error.instance)} is not right; wanted: {wanted}")
 

@@ -42,7 +42,7 @@ def repo_of(name: str, entry: Mapping[str, Any], retry: Retry) -> Repo:
         retry=retry_of(entry["retry"], retry) if "retry" in entry else None,
         statuses=Statuses(**entry["statuses"]) if "statuses" in entry else None,
         **words,
-        **{key: entry[key] for key in _PLAIN if key in entry},
+        **{key: _plain(key, entry[key]) for key in _PLAIN if key in entry},
     )
 
 
@@ -81,12 +81,18 @@ def retry_data(retry: Retry) -> dict[str, Any]:
     return {"tries": retry.tries, "delay": duration(retry.delay_sec), "max_delay": duration(retry.max_delay_sec)}
 
 
+def _plain(key: str, value: Any) -> Any:
+    """`value` in the type of the setting: to a schema 3.0 is a whole number, and YAML makes a `false` of an `off`."""
+    kind = type(getattr(Repo, key))
+    return "off" if kind is str and value is False else kind(value)
+
+
 def _health(entry: Mapping[str, Any] | list[str]) -> Health:
     if isinstance(entry, list):
         return Health(command=tuple(entry))
     return Health(
         command=tuple(entry["command"]),
         interval_sec=seconds(entry.get("interval"), Health.interval_sec),
-        tries=entry.get("tries", Health.tries),
+        tries=int(entry.get("tries", Health.tries)),
         timeout_sec=seconds(entry.get("timeout"), Health.timeout_sec),
     )

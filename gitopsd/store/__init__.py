@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ SEEN_SEC = 7 * 86400.0
 """How long an accepted delivery's id counts as seen."""
 
 _LARGEST_ID = 2**63 - 1
+_ANY = tuple(Trigger)
 # A job from the future tells of a clock that was set back: its time can no longer be told, so it is due.
 _DUE = "state = 'pending' AND (due_at <= ? OR created_at > ?)"
 _LAST_DONE = f"SELECT * FROM {JOBS} WHERE repo = ? AND state IN ('succeeded', 'unchanged') ORDER BY id DESC LIMIT 1"
-_LAST_VERDICT = f"""SELECT * FROM {JOBS} WHERE repo = ? AND state IN ('succeeded', 'unchanged', 'failed', 'refused')
-    ORDER BY id DESC LIMIT 1"""
+_VERDICT = "state IN ('succeeded', 'unchanged', 'failed', 'refused')"
+_LAST_VERDICT = f"SELECT * FROM {JOBS} WHERE repo = ? AND {_VERDICT} ORDER BY id DESC LIMIT 1"
+_VERDICTS = f"SELECT * FROM {JOBS} WHERE repo = ? AND id > ? AND {_VERDICT} ORDER BY id"
 
 
 def path_in(state_dir: Path) -> Path:
@@ -127,20 +129,13 @@ class Store:
         rows = self._read("SELECT min(due_at) AS at FROM jobs WHERE state = 'pending' AND due_at > ?", (self._clock(),))
         return rows[0]["at"] if rows else None
 
-    def is_anything_unfinished(self) -> bool:
-        """Whether a job is pending, now or for later, or recorded as running."""
-        # Each by its partial index, which neither an OR nor a bound value lets SQLite use.
-        queries = (
-            "SELECT 1 FROM jobs WHERE state = 'pending' LIMIT 1",
-            "SELECT 1 FROM jobs WHERE state = 'running' LIMIT 1",
-        )
-        return any(self._read(query, ()) for query in queries)
+    def waiting(self) -> list[Job]:
+        """The jobs that are pending, now or for later, the oldest first."""
+        return self._in_state("pending")
 
     def running(self) -> list[Job]:
         """The jobs that are recorded as running, the oldest first."""
-        # To be sorted by SQLite keeps it from its partial index.
-        rows = self._read(f"SELECT * FROM {JOBS} WHERE state = 'running'", ())
-        return sorted(map(job_of, rows), key=lambda job: job.id)
+        return self._in_state("running")
 
     def job(self, job_id: int) -> Job | None:
         """The job with this id."""
@@ -165,13 +160,30 @@ class Store:
         rows = self._read(_LAST_DONE if done else _LAST_VERDICT, (repo,))
         return job_of(rows[0]) if rows else None
 
+    def verdicts(self, repo: str, *, after: int) -> list[Job]:
+        """The jobs of `repo` with numbers above `after` that ended with a verdict, the oldest first."""
+        rows = self._read(_VERDICTS, (repo, after))
+        return [job_of(row) for row in rows]
+
+    def repos(self) -> list[str]:
+        """The names that have jobs, in the order of the alphabet."""
+        return [row["repo"] for row in self._read("SELECT DISTINCT repo FROM jobs ORDER BY repo", ())]
+
     def unfinished(self, repo: str, state: JobState) -> Job | None:
         """The pending or the running job of `repo`."""
         rows = self._read(f"SELECT * FROM {JOBS} WHERE repo = ? AND state = ?", (repo, state))
         return job_of(rows[0]) if rows else None
 
-    def claim(self, repo: str, interrupted: Callable[[Job], Outcome], retry: Retry) -> Job | None:
+    def claim(
+        self,
+        repo: str,
+        interrupted: Callable[[Job], Outcome],
+        retry: Retry,
+        triggers: Collection[Trigger] = _ANY,
+    ) -> Job | None:
         """Turn the pending job of `repo` that is due into the running one. Only for who holds the repo's lock.
+
+        One whose trigger is none of `triggers` goes on to wait.
 
         A job that is still `running` then has nobody who runs it: it gets the outcome that `interrupted` gives, and
         its wish is queued again, all in the same transaction: at once the first time, later and later if that happens
@@ -193,9 +205,9 @@ class Store:
                 f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",
                 (repo, now, now),
             ).fetchone()
-            if found is None:
+            job = self._job(connection, found["id"]) if found else None
+            if job is None or job.trigger not in triggers:
                 return None
-            job = self._job(connection, found["id"])
             jobs.take_over(connection, job, self._last_verdict(connection, repo))
             connection.execute(
                 "UPDATE jobs SET state = 'running', started_at = ?, reason = '' WHERE id = ?", (now, job.id)
@@ -203,7 +215,10 @@ class Store:
             return self._job(connection, job.id)
 
     def finish(self, job: Job, outcome: Outcome, retry: Retry) -> Job:
-        """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that."""
+        """Record how a running job ended and, if it is to be tried again and nothing newer waits, queue that.
+
+        A poll's look that has found nothing takes the place of the one before it.
+        """
         with self._transaction() as connection:
             if not connection.execute(
                 "SELECT 1 FROM jobs WHERE id = ? AND repo = ? AND started_at = ? AND state = 'running'",
@@ -226,6 +241,7 @@ class Store:
             elif outcome.retry and not again:
                 hint = f"; given up after {failures} attempts"
             jobs.end(connection, job, replace(outcome, reason=outcome.reason + hint), self._clock())
+            jobs.forget_look_before(connection, job)
             return self._job(connection, job.id)
 
     def prune(self, keep: Keep) -> None:
@@ -256,6 +272,11 @@ class Store:
         """The JSON value under `key`; None if there is none, or one of another form than `notes` says."""
         rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
         return notes.value_of(key, rows[0]["value"]) if rows else None
+
+    def _in_state(self, state: str) -> list[Job]:
+        # To be sorted by SQLite, or with a bound value, it would not go by the partial index.
+        rows = self._read(f"SELECT * FROM {JOBS} WHERE state = '{state}'", ())
+        return sorted(map(job_of, rows), key=lambda job: job.id)
 
     def _last_verdict(self, connection: Connection, repo: str) -> Job | None:
         row = connection.execute(_LAST_VERDICT, (repo,)).fetchone()

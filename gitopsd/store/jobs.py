@@ -7,29 +7,33 @@ from gitopsd.model import Image, Job, JobState, Match, Outcome, Trigger
 from gitopsd.store.database import Connection
 from gitopsd.store.rows import JOBS, images_text, job_of
 
+_FOUND_NOTHING = "trigger = 'poll' AND state = 'unchanged' AND delivery IS NULL"
+
 
 def enqueue(
     connection: Connection, match: Match, trigger: Trigger, delivery: str | None, now: float, *, force: bool = False
 ) -> int:
-    """The id of the pending job that now stands for this wish, due at once."""
+    """The id of the pending job that now stands for this wish, due at once: but with a rollback when that is."""
     waiting, force = pending(connection, match.repo), force or match.force
-    images = (*(waiting.images if waiting else ()), *match.images)
-    event = match.event or (waiting.event if waiting else None)
-    if waiting and waiting.attempts == 1:
+    # Whoever rolls back wants nothing of what was asked for before.
+    before = None if trigger is Trigger.ROLLBACK else waiting
+    images = (*(before.images if before else ()), *match.images)
+    event = match.event or (before.event if before else None)
+    if waiting and not _gives_way(waiting, trigger):
+        due_at = waiting.due_at if waiting.trigger is Trigger.ROLLBACK else now
         connection.execute(
             """UPDATE jobs SET due_at = min(due_at, ?), force = max(force, ?), delivery = coalesce(?, delivery),
             ref = coalesce(?, ref), revision = coalesce(?, revision) WHERE id = ?""",
-            (now, force, delivery, match.ref or None, match.revision, waiting.id),
+            (due_at, force, delivery, match.ref or None, match.revision, waiting.id),
         )
         _wish(connection, waiting.id, event, images)
         return waiting.id
     if waiting:
-        # A retry of something older gives way, and with it its count of attempts and its delay.
+        reason = "a newer wish came" if before else "a rollback came"
         connection.execute(
-            "UPDATE jobs SET state = 'superseded', reason = 'a newer wish came', finished_at = ? WHERE id = ?",
-            (now, waiting.id),
+            "UPDATE jobs SET state = 'superseded', reason = ?, finished_at = ? WHERE id = ?", (reason, now, waiting.id)
         )
-        force = force or waiting.force
+        force = force or (before is not None and before.force)
     cursor = connection.execute(
         """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
         delivery, ref, revision, force, retry_of) VALUES (?, ?, 'pending', '', 1, 0, 0, ?, ?, ?, ?, ?, ?, ?)""",
@@ -50,6 +54,19 @@ def enqueue(
     return job_id
 
 
+def _gives_way(waiting: Job, trigger: Trigger) -> bool:
+    """Whether what waits makes room for a wish of this trigger, and with it its count of attempts and its delay.
+
+    Else it takes the wish in. A retry does, as it is of something older. A rollback does for a person alone: the pushes
+    that come meanwhile are not to undo it.
+    """
+    if trigger is Trigger.ROLLBACK:
+        return True
+    if waiting.trigger is Trigger.ROLLBACK:
+        return trigger is Trigger.MANUAL
+    return waiting.attempts > 1
+
+
 def pending(connection: Connection, repo: str) -> Job | None:
     """The pending job of `repo`."""
     row = connection.execute(f"SELECT * FROM {JOBS} WHERE repo = ? AND state = 'pending'", (repo,)).fetchone()
@@ -59,23 +76,31 @@ def pending(connection: Connection, repo: str) -> Job | None:
 def take_over(connection: Connection, job: Job, before: Job | None) -> None:
     """Let `job` do what the last one with a verdict has not done: an event was its cause, and it was refused or failed.
 
-    The revision, which that one has fetched, would not tell that anything is left to do.
+    The revision, which that one has fetched, would not tell that anything is left to do. A rollback does no such thing.
     """
-    if before is None or not before.force or before.state not in (JobState.FAILED, JobState.REFUSED):
+    if before is None or not before.force or job.trigger is Trigger.ROLLBACK:
+        return
+    if before.state not in (JobState.FAILED, JobState.REFUSED):
         return
     connection.execute("UPDATE jobs SET force = TRUE WHERE id = ?", (job.id,))
     _wish(connection, job.id, job.event or before.event, (*before.images, *job.images))
 
 
 def try_again(connection: Connection, job: Job, due_at: float, now: float) -> bool:
-    """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway."""
+    """Queue the wish of `job` again. False if a newer one waits: that one fetches the newest revision anyway.
+
+    What has come while a rollback ran is no newer one: it is taken in by that rollback, which waits for its next try.
+    """
     waiting = pending(connection, job.repo)
-    if waiting:
+    if waiting and job.trigger is Trigger.ROLLBACK and not _gives_way(job, waiting.trigger):
         connection.execute(
-            "UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?) WHERE id = ?",
-            (job.force, job.id, waiting.id),
+            """UPDATE jobs SET trigger = ?, attempts = ?, failures = ?, interruptions = ?, due_at = ? WHERE id = ?""",
+            (job.trigger, job.attempts, job.failures, job.interruptions, due_at, waiting.id),
         )
-        _wish(connection, waiting.id, waiting.event or job.event, (*job.images, *waiting.images))
+        _take_in(connection, waiting, job)
+        return True
+    if waiting:
+        _take_in(connection, waiting, job)
         return False
     cursor = connection.execute(
         """INSERT INTO jobs (repo, trigger, state, reason, attempts, failures, interruptions, due_at, created_at,
@@ -97,6 +122,17 @@ def try_again(connection: Connection, job: Job, due_at: float, now: float) -> bo
     )
     _wish(connection, int(cursor.lastrowid or 0), job.event, job.images)
     return True
+
+
+def _take_in(connection: Connection, waiting: Job, job: Job) -> None:
+    """Let `waiting` do what `job` has not come to; but a rollback does nothing of what was asked for before it."""
+    is_newer_rollback = waiting.trigger is Trigger.ROLLBACK
+    connection.execute(
+        "UPDATE jobs SET force = max(force, ?), retry_of = coalesce(retry_of, ?) WHERE id = ?",
+        (job.force and not is_newer_rollback, job.id, waiting.id),
+    )
+    if not is_newer_rollback:
+        _wish(connection, waiting.id, waiting.event or job.event, (*job.images, *waiting.images))
 
 
 def _wish(connection: Connection, job_id: int, event: str | None, images: Iterable[Image]) -> None:
@@ -122,3 +158,17 @@ def end(connection: Connection, job: Job, outcome: Outcome, now: float) -> None:
             job.id,
         ),
     )
+
+
+def forget_look_before(connection: Connection, job: Job) -> None:
+    """If `job` and the one before it are polls' looks that found nothing, delete the record of that one.
+
+    Else they alone would be the history of a repo whose files each poll compares.
+    """
+    rows = connection.execute(
+        f"""SELECT id, retry_of, {_FOUND_NOTHING} AS found_nothing FROM jobs WHERE repo = ? AND id <= ?
+        ORDER BY id DESC LIMIT 2""",
+        (job.repo, job.id),
+    ).fetchall()
+    if len(rows) > 1 and all(row["found_nothing"] for row in rows) and rows[1]["retry_of"] is None:
+        connection.execute("DELETE FROM jobs WHERE id = ?", (rows[1]["id"],))

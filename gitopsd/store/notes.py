@@ -34,6 +34,22 @@ REMOTES_NOTE = "remotes of "
 PROOF_NOTE = "proven by "
 """Followed by a receiver's name: when each repo last signed with each secret, as {secret: {repo: at}}."""
 
+TOLD_NOTE = "told of "
+"""Followed by a repo's name: what people were told of it.
+
+{job, bad, passed_over, rolled_back} is `notify.news.Told`. The message of a `kind` `about` a job is on its way to the
+targets in `owed`: {target: how often it was tried}.
+"""
+
+STATUSES_NOTE = "statuses of "
+"""Followed by a repo's name: what its forge was told, as {job, passed_over, told, owed}.
+
+`told` is {revision: state}, the last one at the end; `owed` what it has not taken yet, {revision: {state, text, tries}}.
+"""
+
+UNTOLD_NOTE = "untold"
+"""What of that failed the last time that it was tried: {what: {at, reason}}, as `a notification by ntfy-url`."""
+
 _Shape = type | tuple[type, ...] | list["_Shape"] | dict[str | EllipsisType, "_Shape"]
 _TIME = (int, float)
 _REFUSAL: _Shape = {"at": _TIME, "reason": str}
@@ -45,6 +61,22 @@ _SHAPES: dict[str, _Shape] = {
     REJECTED_NOTE: _REFUSAL,
     REMOTES_NOTE: {...: {"url": str, "id": str, "name": str, "urls": [str], "renamed": bool}},
     PROOF_NOTE: {...: {...: _TIME}},
+    TOLD_NOTE: {
+        "job": int,
+        "bad": bool,
+        "passed_over": int,
+        "rolled_back": str,
+        "kind": str,
+        "about": int,
+        "owed": {...: int},
+    },
+    STATUSES_NOTE: {
+        "job": int,
+        "passed_over": int,
+        "told": {...: str},
+        "owed": {...: {"state": str, "text": str, "tries": int}},
+    },
+    UNTOLD_NOTE: {...: _REFUSAL},
 }
 
 

@@ -40,7 +40,7 @@ _gitopsd() {
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
-        --strategy) words="in-place" ;;
+        --strategy) words="in-place release" ;;
         --host | --limit | --listen | --name | --ref) return ;;
         *) words=$(_gitopsd_words) ;;
     esac

@@ -49,6 +49,7 @@ def test_the_defaults_of_the_schema_are_those_in_force(tmp_path: Path) -> None:
     properties, repo = config.schema()["properties"], config.schema()["$defs"]["repo"]["properties"]
     values = {key: _defaults(part) for key, part in properties.items() if _defaults(part)}
     values["repos"] = {"blog": {"url": "/remote", "path": "/srv/blog"} | _defaults({"properties": repo})}
+    del values["repos"]["blog"]["retry"]  # what it is set to is in force for this repo, and not for all
     explicit.write_text(yaml.safe_dump(values))
 
     left, right = config.load(bare), config.load(explicit)
@@ -87,12 +88,18 @@ def _uncommented() -> str:
 def _defaults(part: dict[str, Any]) -> Any:
     if "default" in part:
         return part["default"]
-    children = {key: _defaults(child) for key, child in part.get("properties", {}).items()}
-    return {key: value for key, value in children.items() if value is not None} or None
+    children = {key: _defaults(child) for key, child in _resolved(part).get("properties", {}).items()}
+    found = {key: value for key, value in children.items() if value is not None}
+    return found if found and set(part.get("required", ())) <= set(found) else None  # else it is not there by default
+
+
+def _resolved(part: dict[str, Any]) -> dict[str, Any]:
+    name = part.get("$ref", "").rpartition("/")[2]
+    return {**config.schema()["$defs"][name], **part} if name else part
 
 
 def _assert_defaults_shown(shown: Any, part: dict[str, Any]) -> None:
     if "default" in part:
         assert shown == part["default"], part["description"]
-    for key, child in part.get("properties", {}).items():
+    for key, child in _resolved(part).get("properties", {}).items():
         _assert_defaults_shown(shown.get(key), child)

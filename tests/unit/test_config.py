@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Proxy, Receiver, Repo, Retry
+from gitopsd.model import Config, Health, Keep, Notify, Proxy, Receiver, Repo, Retry, Statuses
 from gitopsd.providers import PROVIDERS
 from tests.conftest import ForNobody
 
@@ -98,6 +98,7 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
             max_body: 1M
         retry: {{tries: 2, delay: 1m, max_delay: 2h}}
         keep: {{deliveries: 100, bodies: 0, jobs: 10, logs: 1, log_size: 64K}}
+        notify: {{urls: [ntfy-url, mail-url], on: [failure, success]}}
         repos:
           blog:
             url: git@github.com:me/blog.git
@@ -107,6 +108,32 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
             deploy: [./deploy.sh, --fast, "2"]
             timeout: 1d
             images: [me/blog, "ghcr.io/me/blog-*"]
+            retry: {{tries: 9, delay: 5s, max_delay: 1m}}
+          site:
+            url: https://git.example.org/me/site.git
+            ref: v*
+            path: /srv/site/current
+            strategy: release
+            gate: [make, "test it"]
+            deploy: [./deploy.sh]
+            compose: deploy/compose.yaml
+            units: [site.service, "site@1.timer"]
+            settle: 500ms
+            health: {{command: [curl, -f, "http://127.0.0.1"], interval: 1m, tries: 3, timeout: 2s}}
+            rollback: true
+            keep: 7
+            submodules: false
+            depth: 5
+            filter: blob:limit=1m
+            rewind: allow
+            local_changes: rescue
+            verify: ssh
+            allowed_signers: /etc/gitopsd/allowed_signers
+            keyring: /etc/gitopsd/keyring.gpg
+            merge_by: [noreply@example.org]
+            clean: untracked
+            drift: repair
+            statuses: {{forge: gitea, token: forge-token, api: https://git.example.org/api/v1, context: gitopsd/one}}
           purge:
             path: /srv
             strategy: none
@@ -152,11 +179,45 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
                 deploy=("./deploy.sh", "--fast", "2"),
                 timeout_sec=86400.0,
                 images=("me/blog", "ghcr.io/me/blog-*"),
+                retry=Retry(tries=9, delay_sec=5.0, max_delay_sec=60.0),
+            ),
+            "site": Repo(
+                name="site",
+                url="https://git.example.org/me/site.git",
+                ref="v*",
+                path=Path("/srv/site/current"),
+                strategy="release",
+                gate=("make", "test it"),
+                deploy=("./deploy.sh",),
+                compose="deploy/compose.yaml",
+                units=("site.service", "site@1.timer"),
+                settle_sec=0.5,
+                health=Health(command=("curl", "-f", "http://127.0.0.1"), interval_sec=60.0, tries=3, timeout_sec=2.0),
+                rollback=True,
+                keep=7,
+                submodules=False,
+                depth=5,
+                filter="blob:limit=1m",
+                rewind="allow",
+                local_changes="rescue",
+                verify="ssh",
+                allowed_signers="/etc/gitopsd/allowed_signers",
+                keyring="/etc/gitopsd/keyring.gpg",
+                merge_by=("noreply@example.org",),
+                clean="untracked",
+                drift="repair",
+                statuses=Statuses(
+                    forge="gitea",
+                    token="forge-token",
+                    api="https://git.example.org/api/v1",
+                    context="gitopsd/one",
+                ),
             ),
             "purge": Repo(name="purge", url="", ref="", path=Path("/srv"), strategy="none", deploy=("purge",)),
         },
         retry=Retry(tries=2, delay_sec=60.0, max_delay_sec=7200.0),
         keep=Keep(deliveries=100, bodies=0, jobs=10, logs=1, log_bytes=64 * 1024),
+        notify=Notify(urls=("ntfy-url", "mail-url"), on=("failure", "success")),
     )
     assert load_text(path, dump(config)) == config
 
@@ -246,8 +307,35 @@ def test_a_ref_is_the_name_of_a_branch(path: Path, ref: str, found: str) -> None
     assert load_data(path, {"repos": {"blog": {**BLOG, "ref": ref}}}).repos["blog"].ref == found
 
 
+@pytest.mark.parametrize("ref", ["v*", "*", "v?.0", "release-*", "refs/tags/v*", "refs/tags/v1.2"])
+def test_a_ref_may_be_a_pattern_of_tags_too_and_stays_as_it_is_written(path: Path, ref: str) -> None:
+    config = load_data(path, {"repos": {"blog": {**BLOG, "ref": ref}}})
+
+    assert config.repos["blog"].ref == ref
+    assert load_text(path, dump(config)) == config
+
+
 @pytest.mark.parametrize(
-    "ref", ["", "-main", "--upload-pack=x", "refs/heads/", "refs/heads/-x", "a b", "a:b", "a^", "v*", "main\n", "/a"]
+    "ref",
+    [
+        "",
+        "-main",
+        "--upload-pack=x",
+        "refs/heads/",
+        "refs/heads/-x",
+        "refs/heads/v*",
+        "refs/heads/v?",
+        "refs/pull/1/head",
+        "refs/tags/",
+        "refs/tags/-x",
+        "refs/*",
+        "v[0-9]",
+        "a b",
+        "a:b",
+        "a^",
+        "main\n",
+        "/a",
+    ],
 )
 def test_a_ref_that_git_would_take_for_something_else_is_a_problem(path: Path, ref: str) -> None:
     (problem,) = problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "ref": ref}}}))
@@ -434,6 +522,159 @@ def test_commands_alone_may_run_in_one_place_and_in_that_of_a_checkout(path: Pat
     assert list(load_data(path, {"repos": {"blog": BLOG}}).repos) == ["blog", "one", "two"]
     (found,) = problems(path, yaml.safe_dump({"repos": {"blog": BLOG, "three": command, "shop": BLOG}}))
     assert "repos.shop.path: /srv/blog is the path of repo 'blog' too" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gate", ["make", "test"]),
+        ("keep", 3),
+        ("submodules", True),
+        ("depth", 1),
+        ("filter", "blob:none"),
+        ("rewind", "allow"),
+        ("local_changes", "rescue"),
+        ("verify", "none"),
+        ("allowed_signers", "/etc/gitopsd/allowed_signers"),
+        ("keyring", "/etc/gitopsd/keyring.gpg"),
+        ("merge_by", ["me"]),
+        ("clean", "untracked"),
+        ("drift", "report"),
+        ("rollback", True),
+        ("statuses", {"forge": "github", "token": "token"}),
+    ],
+)
+def test_what_is_about_revisions_is_nothing_for_a_repo_without_git(path: Path, key: str, value: Any) -> None:
+    command = {"strategy": "none", "path": "/srv", "deploy": ["x"]}
+    (found,) = problems(path, yaml.safe_dump({"repos": {"purge": {**command, key: value}}}))
+
+    assert f"repos.purge.{key}: " in found
+    assert found.endswith(" is not right; wanted: left out, as the strategy 'none' has no git")
+
+
+def test_what_finds_out_whether_a_command_did_its_work_needs_no_git(path: Path) -> None:
+    checks = {"health": ["true"], "units": ["blog.service"], "settle": "1s", "compose": "c.yaml", "timeout": "1s"}
+    command = {"strategy": "none", "path": "/srv", "deploy": ["x"], "retry": {"tries": 1}, **checks}
+    config = load_data(path, {"repos": {"purge": command}})
+
+    assert config.repos["purge"].health == Health(command=("true",))
+    assert load_text(path, dump(config)) == config
+
+
+# Policies, and what becomes of a deploy
+
+
+def test_a_health_command_stands_alone_or_with_what_there_is_to_say_about_it(path: Path) -> None:
+    alone = load_data(path, {"repos": {"blog": {**BLOG, "health": ["curl", "-f", "x"]}}})
+    whole = load_data(path, {"repos": {"blog": {**BLOG, "health": {"command": ["curl", "-f", "x"]}}}})
+
+    assert alone == whole
+    assert alone.repos["blog"].health == Health(command=("curl", "-f", "x"))
+
+
+def test_a_repo_tries_again_as_all_do_where_it_does_not_say_otherwise(path: Path) -> None:
+    retry = {"retry": {"tries": 9, "delay": "1s"}, "repos": {"blog": {**BLOG, "retry": {"delay": "7s"}}, "shop": None}}
+    retry["repos"]["shop"] = {**BLOG, "path": "/srv/shop"}
+    config = load_data(path, retry)
+
+    assert config.repos["blog"].retry == Retry(tries=9, delay_sec=7.0)
+    assert config.repos["shop"].retry is None
+
+
+@pytest.mark.parametrize("text", ["off", '"off"', "no", "false", "report", "repair"])
+def test_off_needs_no_quotes_although_yaml_has_another_word_for_it(path: Path, text: str) -> None:
+    config = load_text(path, f"repos: {{blog: {{url: x, path: /srv/blog, drift: {text}}}}}\n")
+
+    assert config.repos["blog"].drift == (text if text in ("report", "repair") else "off")
+    assert load_text(path, dump(config)) == config
+
+
+def test_whole_numbers_are_told_without_a_point(path: Path) -> None:
+    health = {"command": ["true"], "tries": 2.0}
+    repo = load_data(path, {"repos": {"blog": {**BLOG, "keep": 4.0, "depth": 2.0, "health": health}}}).repos["blog"]
+
+    assert repo.health is not None
+    assert [str(number) for number in (repo.keep, repo.depth, repo.health.tries)] == ["4", "2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("settings_of_it", "expected"),
+    [
+        ("verify: ssh", ["repos.blog: 'allowed_signers' is missing: absolute path of the file of ssh keys that may "]),
+        ("verify: gpg", ["repos.blog: 'keyring' is missing: absolute path of the file of GPG keys that may sign"]),
+        ("verify: x509", ["repos.blog.verify: this text is not right; wanted: the kind of signature that the commit "]),
+        ("allowed_signers: signers", ["repos.blog.allowed_signers: this text is not right; wanted: absolute path "]),
+        ("merge_by: []", ["repos.blog.merge_by: a list is not right; wanted: list of signers who may sign merges "]),
+        ("merge_by: [a b]", ["repos.blog.merge_by.0: this text is not right; wanted: a principal of allowed_signers"]),
+        ("health: 5", ["repos.blog.health: a number is not right; wanted: the command that finds out whether "]),
+        ("health: curl x", ["repos.blog.health: this text is not right; wanted: the command that finds out whether "]),
+        ("health: []", ["repos.blog.health: a list is not right; wanted: the command that finds out whether "]),
+        ("health: [5]", ["repos.blog.health.0: a number is not right; wanted: a word of the command, in quotes "]),
+        ("health: {}", ["repos.blog.health: 'command' is missing: the command, as a list; 0 is healthy"]),
+        ("health: {command: x}", ["repos.blog.health.command: this text is not right; wanted: the command, as a list"]),
+        (
+            "health: {comand: [x]}",
+            [
+                "repos.blog.health.comand: unknown key; did you mean 'command'?",
+                "repos.blog.health: 'command' is missing: the command, as a list; 0 is healthy",
+            ],
+        ),
+        ("health: {command: [x], tries: 0}", ["repos.blog.health.tries: a number is not right; wanted: how often it "]),
+        ("rollback: 3", ["repos.blog.rollback: a number is not right; wanted: true: if deploy, compose, units "]),
+        ("keep: 1", ["repos.blog.keep: a number is not right; wanted: how many trees stay with the strategy "]),
+        ("gate: make", ["repos.blog.gate: this text is not right; wanted: the command that has to succeed in a tree "]),
+        ("units: [blog]", ["repos.blog.units.0: this text is not right; wanted: the whole name of a unit, such as "]),
+        ("units: ['a b.service']", ["repos.blog.units.0: this text is not right; wanted: the whole name of a unit, "]),
+        ("compose: /srv/c.yaml", ["repos.blog.compose: this text is not right; wanted: a compose file in the "]),
+        ("filter: tree", ["repos.blog.filter: this text is not right; wanted: what git leaves out until it is "]),
+        ("depth: 0", ["repos.blog.depth: a number is not right; wanted: how many commits of history the first "]),
+        ("retry: {tries: 0}", ["repos.blog.retry.tries: a number is not right; wanted: how often a failing deploy "]),
+        ("retry: 5", ["repos.blog.retry: a number is not right; wanted: when a failed job of this repo is tried "]),
+        ("drift: yes", ["repos.blog.drift: true, false or nothing is not right; wanted: whether polls look for "]),
+        ("clean: all", ["repos.blog.clean: this text is not right; wanted: what is taken out of the checkout "]),
+        (
+            "statuses: {}",
+            [
+                "repos.blog.statuses: 'forge' is missing: whose interface it is",
+                "repos.blog.statuses: 'token' is missing: the name of the credential that holds the token",
+            ],
+        ),
+        (
+            "statuses: {forge: github, token: 'gh_p A'}",
+            ["repos.blog.statuses.token: this text is not right; wanted: the name of a secret "],
+        ),
+        (
+            "statuses: {forge: gitea, token: t, api: 'https://me:x@h'}",
+            ["repos.blog.statuses.api: this text is not right; wanted: the URL of the interface, such as "],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_said_with_what_there_should_be(
+    path: Path, settings_of_it: str, expected: list[str]
+) -> None:
+    found = repo_problems(path, settings_of_it)
+
+    assert [
+        problem
+        for problem, start in zip(found, expected, strict=True)
+        if not problem.startswith(("gitopsd.yaml:2: " + start, "gitopsd.yaml:5: " + start))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", "notify: 'urls' is missing: list of the names of credentials that hold the URLs of Apprise"),
+        ("{urls: [Ntfy]}", "notify.urls.0: this text is not right; wanted: the name of a secret "),
+        ("{urls: ['ntfy://x']}", "notify.urls.0: this text is not right; wanted: the name of a secret "),
+        ("{urls: [a], on: [always]}", "notify.on.0: this text is not right; wanted: failure, recovery, refusal or "),
+        ("{urls: [a], on: []}", "notify.on: a list is not right; wanted: list of what is told"),
+    ],
+)
+def test_who_is_told_is_named_by_credentials_and_of_what_by_four_words(path: Path, text: str, expected: str) -> None:
+    (found,) = problems(path, f"notify: {text}\n")
+
+    assert found.startswith(f"gitopsd.yaml:1: {expected}")
 
 
 # Several files
@@ -689,6 +930,56 @@ def test_two_repos_whose_paths_are_one_directory_by_a_symbolic_link_are_a_proble
     assert len(problems(path, yaml.safe_dump({"repos": repos}))) == 1
 
 
+@pytest.mark.parametrize("value", ["/", "//", "/.", "/srv/.."])
+def test_a_symlink_needs_a_name(path: Path, value: str) -> None:
+    (found,) = problems(path, yaml.safe_dump({"repos": {"blog": {**BLOG, "strategy": "release", "path": value}}}))
+
+    assert found.endswith(f"repos.blog.path: {value} can be no symlink; take one such as /srv/blog/current")
+    assert load_data(path, {"repos": {"blog": {**BLOG, "path": value}}}).repos["blog"].path == Path(value)
+
+
+@pytest.mark.parametrize("spelling", ["/current", "/current/", "/./current", "/../site/current", "-link/current"])
+@pytest.mark.parametrize("strategy", ["in-place", "release"])
+def test_a_symlink_is_the_same_place_wherever_it_leads_to(
+    path: Path, tmp_path: Path, spelling: str, strategy: str
+) -> None:
+    site = tmp_path / "site"
+    (site / ".current.releases" / "1").mkdir(parents=True)
+    (site / "current").symlink_to(".current.releases/1")
+    (tmp_path / "site-link").symlink_to("site")
+    one = {**BLOG, "strategy": "release", "path": f"{site}/current"}
+    other = {**BLOG, "strategy": strategy, "path": f"{site}{spelling}"}
+
+    for repos in ({"one": one, "other": other}, {"other": other, "one": one}):
+        found = problems(path, yaml.safe_dump({"repos": repos}, sort_keys=False))
+        assert "is the path of repo" in found[0]
+
+
+@pytest.mark.parametrize("below", ["", "/1", "/../.current.releases/1/docs"])
+@pytest.mark.parametrize("strategy", ["in-place", "release"])
+def test_no_repo_stands_among_the_releases_of_another(path: Path, conf_d: Path, strategy: str, below: str) -> None:
+    inner = f"/srv/site/.current.releases{below}"
+    (conf_d / "docs.yaml").write_text(
+        yaml.safe_dump({"repos": {"docs": {**BLOG, "strategy": strategy, "path": inner}}})
+    )
+
+    (found,) = problems(
+        path, yaml.safe_dump({"repos": {"site": {**BLOG, "strategy": "release", "path": "/srv/site/current"}}})
+    )
+
+    where = "/srv/site/.current.releases, where the releases of repo 'site' are"
+    assert found == f"conf.d/docs.yaml:3: repos.docs.path: {inner} is in {where}"
+
+
+def test_repos_side_by_side_do_not_get_into_each_others_way(path: Path) -> None:
+    paths = ("/srv/site/current", "/srv/site/next", "/srv/site/.current.releases2", "/srv/site")
+    release = {**BLOG, "strategy": "release"}
+    repos = {f"site{n}": {**release, "path": each} for n, each in enumerate(paths)}
+    command = {"strategy": "none", "deploy": ["x"], "path": "/srv/site/.current.releases"}
+
+    assert len(load_data(path, {"repos": {**repos, "command": command}}).repos) == 5
+
+
 @pytest.mark.parametrize("name", ["Blog", "-blog", ".blog", "my blog", "a/b", "..", "", "b" * 64, "blog\n", "blög"])
 def test_a_name_that_no_file_or_unit_should_have_is_a_problem(path: Path, name: str) -> None:
     for section in ({"repos": {name: BLOG}}, {"receivers": {name: {"provider": "github", "secrets": ["a"]}}}):
@@ -781,20 +1072,27 @@ def schema_keys(
 KEYS = dict(schema_keys(schema()))
 SURROUNDINGS = {
     "proxy": {"trusted": ["unix"], "header": "X-Real-IP"},
+    "notify": {"urls": ["ntfy-url"]},
     "repos": {"name": {"url": "x", "path": "/srv/name"}},
     "receivers": {"name": {"provider": "github", "secrets": ["name"]}},
 }
+SURROUNDINGS_WITHIN = {"health": {"command": ["true"]}, "statuses": {"forge": "github", "token": "token"}}
 
 
 def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The smallest valid configuration that holds `value` at `key`."""
     data: dict[str, Any] = json.loads(json.dumps({key[0]: SURROUNDINGS.get(key[0], {})}))
-    part = data
-    for step in key[:-1]:
-        part = part[step.replace("NAME", "name")]
+    part = part_at(data, key)
     if key == ("receivers", "NAME", "header"):
         part["provider"] = "generic-hmac"  # the others do not let a sender choose
     part[key[-1]] = value
+    return data
+
+
+def part_at(data: dict[str, Any], key: tuple[str, ...]) -> dict[str, Any]:
+    """The mapping of `data` in which `key` stands; what such a mapping needs is put into it."""
+    for step in key[:-1]:
+        data = data.setdefault(step.replace("NAME", "name"), dict(SURROUNDINGS_WITHIN.get(step, {})))
     return data
 
 
@@ -818,10 +1116,7 @@ def test_every_key_is_described_and_its_examples_are_accepted(path: Path, tmp_pa
 @pytest.mark.parametrize("key", [key for key in KEYS if "default" in KEYS[key]], ids=".".join)
 def test_the_default_that_the_schema_names_is_the_one_that_is_taken(path: Path, key: tuple[str, ...]) -> None:
     without = with_value(key, None)
-    part = without
-    for step in key[:-1]:
-        part = part[step.replace("NAME", "name")]
-    del part[key[-1]]
+    del part_at(without, key)[key[-1]]
 
     assert load_data(path, with_value(key, KEYS[key]["default"])) == load_data(path, without)
 
@@ -833,7 +1128,9 @@ def test_every_setting_of_the_program_has_a_key() -> None:
 
     ours = settings_of(Config) | settings_of(Retry, ("retry",)) | settings_of(Keep, ("keep",))
     ours |= settings_of(Repo, ("repos", "NAME")) | settings_of(Receiver, ("receivers", "NAME"))
-    ours |= settings_of(Proxy, ("proxy",))
+    ours |= settings_of(Proxy, ("proxy",)) | settings_of(Notify, ("notify",))
+    for name, kind in (("health", Health), ("retry", Retry), ("statuses", Statuses)):
+        ours |= settings_of(kind, ("repos", "NAME", name))
 
     not_configured = {("source",), ("repos", "NAME", "name"), ("receivers", "NAME", "name")}
     assert ours - not_configured - {("repos", "NAME", "opted_in_by_file")} == set(KEYS)

@@ -237,12 +237,13 @@ def test_a_setting_has_its_meaning_its_values_and_its_default_in_the_manual(page
         said = described[path]
         assert setting["description"].partition(";")[0][1:] in said, path
         if "default" in setting:
-            assert f"Default: {setting['default']}." in said
+            shown = said.rpartition("Default: ")[2].removesuffix(".")
+            assert yaml.safe_load(shown) == setting["default"], path
         elif "properties" in setting or "additionalProperties" in setting:
             assert re.search(r"See \S+ below\.", said)
         else:
             assert ("Needed." if is_needed else "Default: ") in said
-        for value in setting.get("enum", ()):
+        for value in filter(None, setting.get("enum", ())):
             assert re.search(rf"Values: .*\b{value}\b", said), path
 
 
@@ -260,7 +261,7 @@ def test_every_example_of_the_configuration_is_one_that_loads(pages: Mapping[str
 def test_a_setting_stands_in_an_example_with_the_value_of_the_schema(pages: Mapping[str, str]) -> None:
     shown: dict[str, Any] = {}
     for example in blocks(sections(pages["gitopsd.yaml.5"])["SETTINGS"]):
-        shown |= yaml.safe_load(example)
+        add(yaml.safe_load(example), to=shown)
 
     for path, setting, _ in settings(schema()):
         if "properties" not in setting and "additionalProperties" not in setting:
@@ -268,6 +269,14 @@ def test_a_setting_stands_in_an_example_with_the_value_of_the_schema(pages: Mapp
             for key in path.split("."):
                 found = next(iter(found.values())) if key == "NAME" else found[key]
             assert found == setting["examples"][0], path
+
+
+def add(example: Mapping[str, Any], *, to: dict[str, Any]) -> None:
+    for key, value in example.items():
+        if isinstance(value, dict):
+            add(value, to=to.setdefault(key, {}))
+        else:
+            to[key] = value
 
 
 # The page of the engine

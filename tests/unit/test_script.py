@@ -9,7 +9,21 @@ from pathlib import Path
 import pytest
 
 from gitopsd import process, script
-from gitopsd.model import Config, Image, Job, JobState, Outcome, Phase, Receiver, Repo, Trigger
+from gitopsd.model import (
+    Config,
+    Health,
+    Image,
+    Job,
+    JobState,
+    Notify,
+    Outcome,
+    Phase,
+    Receiver,
+    Repo,
+    Retry,
+    Statuses,
+    Trigger,
+)
 from tests.site import SECRET, wait_for
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -173,7 +187,27 @@ def test_the_engine_is_told_what_the_contract_says(engine: Engine, monkeypatch: 
         "OUTPUT": str(engine.output_path),
         "FORCE": "",
         "HINT": "",
+        "REVISION": "",
         "OPT_IN": "",
+        "GATE": "",
+        "COMPOSE": "",
+        "UNITS": "",
+        "SETTLE": "5",
+        "HEALTH": "",
+        "ROLLBACK": "",
+        "TIMEOUT": "20",
+        "KEEP": "3",
+        "SUBMODULES": "yes",
+        "DEPTH": "",
+        "FILTER": "",
+        "REWIND": "refuse",
+        "LOCAL_CHANGES": "refuse",
+        "VERIFY": "none",
+        "ALLOWED_SIGNERS": "",
+        "KEYRING": "",
+        "MERGE_BY": "",
+        "CLEAN": "none",
+        "DRIFT": "off",
         "EVENT_TYPE": "",
         "IMAGE": "",
         "TAG": "",
@@ -191,6 +225,87 @@ def test_force_and_opt_in_are_said_as_yes(engine: Engine) -> None:
     engine.repo = replace(engine.repo, opted_in_by_file=True)
     environment = engine.environment()
     assert (environment["GITOPSD_FORCE"], environment["GITOPSD_OPT_IN"]) == ("yes", "yes")
+
+
+def test_every_policy_of_a_repo_is_told_as_the_configuration_has_it(engine: Engine) -> None:
+    before = engine.environment()
+    engine.repo = replace(
+        engine.repo,
+        strategy="release",
+        ref="v*",
+        gate=("make", "test it"),
+        compose="deploy/compose.yaml",
+        units=("blog.service", "blog@1.timer"),
+        settle_sec=0.25,
+        health=Health(command=("curl", "a b"), interval_sec=90.0, tries=2, timeout_sec=0.5),
+        rollback=True,
+        keep=5,
+        submodules=False,
+        depth=1,
+        filter="blob:none",
+        rewind="allow",
+        local_changes="rescue",
+        verify="ssh",
+        allowed_signers="/etc/gitopsd/allowed signers",
+        keyring="/etc/gitopsd/keyring.gpg",
+        merge_by=("noreply@example.org", "0123ABCD"),
+        clean="untracked",
+        drift="repair",
+        retry=Retry(tries=2),
+    )
+
+    changed = dict(engine.environment().items() - before.items())
+
+    assert {key.removeprefix("GITOPSD_"): value for key, value in changed.items()} == {
+        "STRATEGY": "release",
+        "REF": "v*",
+        "GATE": "make 'test it'",
+        "COMPOSE": "deploy/compose.yaml",
+        "UNITS": "blog.service blog@1.timer",
+        "SETTLE": "0.25",
+        "HEALTH": "curl 'a b'",
+        "HEALTH_INTERVAL": "90",
+        "HEALTH_TRIES": "2",
+        "HEALTH_TIMEOUT": "0.5",
+        "ROLLBACK": "yes",
+        "KEEP": "5",
+        "SUBMODULES": "",
+        "DEPTH": "1",
+        "FILTER": "blob:none",
+        "REWIND": "allow",
+        "LOCAL_CHANGES": "rescue",
+        "VERIFY": "ssh",
+        "ALLOWED_SIGNERS": "/etc/gitopsd/allowed signers",
+        "KEYRING": "/etc/gitopsd/keyring.gpg",
+        "MERGE_BY": "noreply@example.org 0123ABCD",
+        "CLEAN": "untracked",
+        "DRIFT": "repair",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.001, "0.001"), (5.0, "5"), (100.0, "100"), (1500.5, "1500.5"), (30 * 86400.0, "2592000")]
+)
+def test_a_time_is_told_in_digits_that_a_shell_can_count_with(engine: Engine, seconds: float, told: str) -> None:
+    engine.repo = replace(engine.repo, settle_sec=seconds)
+    assert engine.environment()["GITOPSD_SETTLE"] == told
+
+
+def test_the_names_of_secrets_lead_to_nothing_in_the_environment_of_the_engine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(engine.repo, name="shop", statuses=Statuses(forge="github", token="status-token"))
+    engine.config = replace(engine.config, notify=Notify(urls=("ntfy-url",)), repos={"shop": other})
+    names = ("GITHUB_WEBHOOK_SECRET", "NTFY_URL", "STATUS_TOKEN")
+    for name in names:
+        monkeypatch.setenv(name, SECRET)
+
+    assert not set(names) & set(engine.environment())
+
+
+def test_a_rollback_goes_to_the_revision_that_it_is_pinned_to(engine: Engine) -> None:
+    told = script.engine_environment(engine.config, engine.repo, engine.job, engine.output_path, OLD)
+    assert told["GITOPSD_REVISION"] == OLD
 
 
 @pytest.mark.parametrize("revision", ["1" * 40, "a" * 64])
@@ -346,6 +461,17 @@ def test_an_engine_that_takes_too_long_is_ended_with_all_it_started(engine: Engi
     assert outcome.reason == "deploy was ended: the sync took longer than 0.3 s (repos.blog.timeout)"
     child = (tmp_path / "child").read_text().strip()
     wait_for(lambda: not Path(f"/proc/{child}/cmdline").exists(), "the end of the child")
+
+
+def test_with_a_way_back_the_limit_is_one_for_each_direction_and_one_to_find_out(engine: Engine) -> None:
+    engine.repo = replace(engine.repo, timeout_sec=0.2, rollback=True)
+    outcome = engine.run(say(phase="deploy at=1"), "sleep 1000")
+    assert outcome.reason == "deploy was ended: the sync took longer than 0.6 s (repos.blog.timeout)"
+
+
+def test_what_was_rolled_back_is_not_tried_again_by_itself(engine: Engine) -> None:
+    outcome = engine.run(say(old_revision=OLD, new_revision=NEW, rolled_back=OLD, reason="because"), "exit 1")
+    assert (outcome.state, outcome.retry, outcome.reason) == (JobState.FAILED, False, "because")
 
 
 def test_an_engine_that_is_killed_says_by_what(engine: Engine) -> None:
