@@ -244,7 +244,8 @@ def _reason(repo: Repo, ended: process.Ended, report: Report, state: JobState) -
     if given := report.values.get("reason"):
         return given[:_REASON_LENGTH]
     if state is JobState.SUCCEEDED:
-        return "deployed"
+        rescued = report.values.get("rescued")
+        return f"deployed; work that was found here is saved as {rescued}" if rescued else "deployed"
     if state is JobState.UNCHANGED:
         return "nothing to do: this revision is deployed"
     return f"{report.phase}: the engine exited with {ended.exit_code}"

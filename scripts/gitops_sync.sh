@@ -816,11 +816,12 @@ stage_release() {
 # Point the symlink to the release of the revision $1.
 activate_release() {
     local target next
-    next=${path%/*}/.${path##*/}.next
     target=$(find_release "$1") || target=$tree
     [[ $(revision_of "$target") == "$1" ]] || fail "$DEPLOY_FAILED" "activate: the release of ${1:0:12} is gone"
     tree=$target
-    say "activate: ${at_start:-nothing} -> $1"
+    next=$(live_revision)
+    say "activate: ${next:-nothing} -> $1"
+    next=${path%/*}/.${path##*/}.next
     if [[ -d $path && ! -L $path ]]; then rmdir -- "$path"; fi
     ln -sfn -- ".${path##*/}.releases/${target##*/}" "$next" && mv -Tf -- "$next" "$path" && sync -- "${path%/*}/." ||
         fail "$TRY_AGAIN" "activate: cannot write $path as $(id -un); see that its unit may write in ${path%/*}"
@@ -856,20 +857,22 @@ prune_release() {
     cd -- "$git_dir" && discard_release "$each"
 }
 
-# The newest releases stay, and whichever is live, was deployed last, or is to be gone back to.
+# The newest releases stay, and whichever is live, was deployed last, or is to be gone back to. One whose deploy did not
+# come to a good end is of no use.
 prune() {
     phase prune
-    local all=() each needed count=0
-    needed="$(live_tree) $(revision $refs/deployed) $(revision $refs/rollback)"
+    local all=() each live needed count=0
+    live=$(live_tree)
+    needed=" $(revision $refs/deployed) $(revision $refs/rollback) "
     mapfile -t all < <(printf '%s\n' "$releases"/*/ | sort -r)
     for each in "${all[@]}"; do
         each=${each%/}
-        [[ -d $each ]] || continue
-        # What is needed counts, and the one before it has a place as well.
-        if ((++count <= keep)) || [[ $each == "${needed%% *}" || " $needed " == *" $(revision_of "$each") "* ]]; then
-            continue
+        [[ $(marks_of "$each") ]] || continue
+        if [[ $each == "$live" || $needed == *" $(revision_of "$each") "* ]]; then
+            ((++count))
+        elif [[ ! -e $(marks_of "$each")/gitopsd-deployed ]] || ((++count > keep)); then
+            (prune_release "$each") || say "prune: cannot save what is in $each; it stays"
         fi
-        (prune_release "$each") || say "prune: cannot save what is in $each; it stays"
     done
 }
 
@@ -1190,7 +1193,7 @@ give_up() {
 # A rollback that was cut off, or whose deploy failed, comes before all else, also while the remote is gone.
 finish_rollback() {
     local bad="" because=""
-    [[ $(revision $refs/rollback) && ! $pinned && $force != yes ]] || return 0
+    [[ $git_dir && $(revision $refs/rollback) && ! $pinned && $force != yes ]] || return 0
     recall_bad && tip=$bad
     if end_rollback; then went_back=yes; else went_back="$problem"; fi
     at_start=$(live_revision)

@@ -12,6 +12,7 @@ from gitopsd import __doc__ as caption
 from gitopsd import __version__
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from gitopsd.config import DEFAULT_PATH
+from gitopsd.config.values import seconds
 from gitopsd.errors import BusyError, ConfigError, GitopsdError
 
 _EPILOG = """\
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_setup(commands)
     _add_daily(commands)
+    _add_holds(commands)
     _add_services(commands)
     return parser
 
@@ -169,6 +171,28 @@ def _add_daily(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_json(why)
 
 
+def _add_holds(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """What keeps a repo as it is, or as it was."""
+    hold = _add(commands, "hold", _hold, "deploy nothing of a repo for a while; what comes for it is recorded")
+    hold.add_argument("repo", metavar="REPO")
+    hold.add_argument("--reason", metavar="TEXT", type=_text, required=True, help="why, for everybody who looks")
+    hold.add_argument("--for", metavar="DURATION", type=_seconds, dest="for_sec", help="for so long, such as 2h or 3d")
+
+    resume = _add(commands, "resume", _resume, "hold a repo no longer, and do what has waited")
+    resume.add_argument("repo", metavar="REPO")
+    resume.add_argument("--no-wait", action="store_true", help="start it and do not wait for the outcome")
+    _add_json(resume)
+
+    rollback = _add(commands, "rollback", _rollback, "take a repo back to an earlier revision, and hold it there")
+    rollback.add_argument("repo", metavar="REPO")
+    rollback.add_argument(
+        "--to", metavar="REVISION", help="to this one, or what it begins with (default: the one before)"
+    )
+    rollback.add_argument("--reason", metavar="TEXT", type=_text, help="why, for everybody who looks")
+    rollback.add_argument("--no-wait", action="store_true", help="start it and do not wait for the outcome")
+    _add_json(rollback)
+
+
 def _add_services(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """What units run."""
     serve = _add(commands, "serve", _serve, "receive webhooks and start what they ask for")
@@ -183,6 +207,9 @@ def _add_services(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
     run = _add(commands, "run", _run, "sync one repo until none of its jobs is due (what a unit or the daemon starts)")
     run.add_argument("repo", metavar="REPO")
+
+    notify = _add(commands, "notify", _notify, "tell people and forges what became of syncs (gitopsd-notify.service)")
+    notify.add_argument("--test", action="store_true", help="send a trial message, and say who has taken it")
 
     _add(commands, "version", _version, "print the version")
 
@@ -206,6 +233,18 @@ def _positive(text: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError("give a whole number from 1")
     return int(text)
+
+
+def _text(text: str) -> str:
+    if line := " ".join(text.split()):
+        return line
+    raise argparse.ArgumentTypeError("say something")
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch("[0-9]{1,6}[smhd]", text) or int(text[:-1]) == 0:
+        raise argparse.ArgumentTypeError("give a whole number from 1 and a unit (s, m, h, d), such as 2h")
+    return seconds(text, 0.0)
 
 
 # Each command imports what it needs when it is called: `gitopsd run` starts in half the time that way.
@@ -310,6 +349,31 @@ def _why(arguments: argparse.Namespace) -> int:
     return why.why(arguments.config, arguments.repo, arguments.revision, as_json=arguments.json)
 
 
+def _hold(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import holds
+
+    return holds.hold(arguments.config, arguments.repo, reason=arguments.reason, for_sec=arguments.for_sec)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import holds
+
+    return holds.resume(arguments.config, arguments.repo, wait=not arguments.no_wait, as_json=arguments.json)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import holds
+
+    return holds.rollback(
+        arguments.config,
+        arguments.repo,
+        to=arguments.to,
+        reason=arguments.reason or "",
+        wait=not arguments.no_wait,
+        as_json=arguments.json,
+    )
+
+
 def _poll(arguments: argparse.Namespace) -> int:
     from gitopsd.cli import poll
 
@@ -320,6 +384,12 @@ def _catchall(arguments: argparse.Namespace) -> int:
     from gitopsd.cli import poll
 
     return poll.catchall(arguments.config, as_json=arguments.json)
+
+
+def _notify(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import notify
+
+    return notify.try_targets(arguments.config) if arguments.test else notify.tell(arguments.config)
 
 
 def _version(_arguments: argparse.Namespace) -> int:

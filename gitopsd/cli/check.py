@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gitopsd import config as configuration
 from gitopsd import poll, runner, systemd
-from gitopsd.cli import keys, terminal
+from gitopsd.cli import keys, notify, terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
 from gitopsd.cli.places import as_unit, problem_for_unit
 from gitopsd.cli.problems import of_credential, of_rules
@@ -101,6 +101,7 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
             *findings,
             Finding("places and remotes", "only root can look at them as syncs do; run: sudo gitopsd check"),
         ]
+    findings += [Finding(subject, problem or None) for subject, problem in notify.look(config)]
     findings += _places(config)
     findings += [of_path(repo, in_unit=units) for repo in found.repos.values()]
     if not offline:

@@ -18,7 +18,7 @@ from gitopsd.store.notes import POLL_NOTE
 
 def poll(config_path: Path, *, as_json: bool) -> int:
     """Ask every remote, queue a sync where the tip has moved, and see that what is due is dispatched."""
-    config, store = _open(config_path)
+    config, store = opened(config_path)
     secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
     tips = remotes.ask(find_repos(config).repos.values(), secrets)
     moved = remotes.enqueue_moved(store, tips)
@@ -37,7 +37,7 @@ def poll(config_path: Path, *, as_json: bool) -> int:
 
 def catchall(config_path: Path, *, as_json: bool) -> int:
     """Queue a sync of every repo that has a remote, and see that they are dispatched."""
-    config, store = _open(config_path)
+    config, store = opened(config_path)
     # What has no remote has nothing that could have been missed there.
     jobs = [store.enqueue(repo.name, Trigger.TIMER) for repo in find_repos(config).repos.values() if repo.url]
     _see_to_dispatch(config, store)
@@ -49,7 +49,8 @@ def catchall(config_path: Path, *, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def _open(config_path: Path) -> tuple[Config, Store]:
+def opened(config_path: Path) -> tuple[Config, Store]:
+    """Configuration and store, for what units do: root may do it, and the user of the syncs. Raises GitopsdError."""
     journal.set_up_log()
     config = configuration.load(config_path)
     # Who only may look would ask the remotes with keys of his own, and tell everybody that he could not.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import files, lock, runner
+from gitopsd import files, holds, lock, runner
 from gitopsd.cli import keys, terminal
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import find_repo, find_repos
@@ -50,6 +50,8 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
             repo.path.rmdir()
     if name in find_repos(configuration.load(config_path)).repos:
         print(f"But it goes on to be a repo, as it has a file {repo.path}/.gitops below one of the roots.")
+    else:
+        holds.remove(config.state_dir, name)  # another repo of that name is not held
     if key in gone:
         print(f"Its deploy key can go, too: {keys.where_listed(repo.url)}")
     return EXIT_DONE

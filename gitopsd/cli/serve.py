@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import holds, journal, runner, signals, sync
+from gitopsd import holds, journal, notify, runner, signals, sync
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
@@ -53,9 +53,21 @@ def run(config_path: Path, repo: str) -> int:
     with signals.caught(signal.SIGTERM, signal.SIGINT) as stop_fd:
         config = configuration.load(config_path)
         store = Store(path_in(config.state_dir), time.time)
+        _see_to_notifier(config)
         sync.run(config, repo, store, lambda name: find_repo(config, name), stop_fd, clock=time.time)
     _see_to_retry(config, store, repo)
+    _see_to_notifier(config)
     return EXIT_DONE
+
+
+def _see_to_notifier(config: Config) -> None:
+    """Start who tells of the sync that begins, or has ended; where that is a unit, systemd does."""
+    try:
+        if notify.is_wanted(config) and not runner.uses_units(config):
+            secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+            runner.start_notifier(configuration.dump(config), secrets, limit_sec=notify.HARD_LIMIT_SEC)
+    except GitopsdError as error:
+        _log.warning("nobody is told of the sync: %s", error)
 
 
 def _see_to_retry(config: Config, store: Store, repo: str) -> None:

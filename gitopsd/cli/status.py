@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gitopsd import config as configuration
 from gitopsd import holds, joblog, script
-from gitopsd.cli import terminal
+from gitopsd.cli import notify, terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes, of_rules, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
@@ -70,6 +70,7 @@ def status(config_path: Path, name: str | None, *, as_json: bool) -> int:
                 *of_daemon(config, store, asked),
                 *(f"receiver '{receiver}': {problem}" for receiver, problem in of_rules(config, found.repos)),
                 *of_remotes(config, store, repos),
+                *notify.problems(config, store),
                 *of_units(units, pending),
                 *waiting,
                 *found.problems.values(),

@@ -39,7 +39,7 @@ def sync(config_path: Path, names: Sequence[str], *, everything: bool, wait: boo
     require_rights(config, f"sync {' '.join(names) or '--all'}")
     held = {repo: why for repo in repos if (why := why_kept(config, repo.name))}
     for why in held.values():
-        print(f"gitopsd sync: {why}", file=sys.stderr)
+        print(f"gitopsd sync: {terminal.plain(why).plain}", file=sys.stderr)
     if held and not everything:
         return exits.EXIT_REFUSED
     repos = [repo for repo in repos if repo not in held]

@@ -152,8 +152,12 @@ def iso(at: float | None) -> str | None:
 
 def held(hold: Hold, now: float) -> str:
     """By whom a repo is held, since when, why, and until when."""
-    until = f", until {datetime.fromtimestamp(hold.until).astimezone():%Y-%m-%d %H:%M}" if hold.until else ""
-    return f"held by {hold.by} since {ago(hold.at, now)}: {hold.reason}{until}"
+    return f"held by {hold.by} since {ago(hold.at, now)}: {hold.reason}{until(hold)}"
+
+
+def until(hold: Hold) -> str:
+    """Until when a hold lasts, as the end of a line; "" if it does so until somebody resumes."""
+    return f", until {datetime.fromtimestamp(hold.until).astimezone():%Y-%m-%d %H:%M}" if hold.until else ""
 
 
 def hold_json(hold: Hold | None) -> dict[str, Any] | None:

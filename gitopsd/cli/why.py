@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from gitopsd import config as configuration
+from gitopsd import holds
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes
 from gitopsd.cli.status import hold_of
 from gitopsd.discovery import find_repo
-from gitopsd.model import Decision, Delivery, Job, JobState, Repo
+from gitopsd.model import Decision, Delivery, Hold, Job, JobState, Repo
 from gitopsd.references import called
 from gitopsd.store import Store, path_in
 
@@ -56,11 +57,11 @@ def why(config_path: Path, name: str, revision: str | None, *, as_json: bool) ->
     for label, text in (*held, *_explain(delivery, revision, now)):
         out.print(Text.assemble((f"  {label:<{_LABEL_COLUMNS}}", "dim"), terminal.plain(text)))
     for job in jobs:
-        _print_job(out, f"job {job.id}", job, _verdict(job, store.successor(job)), _timeline(job))
+        _print_job(out, f"job {job.id}", job, _verdict(job, store.successor(job), hold), _timeline(job))
     for label, other in (("last job", latest), ("before", before)):
         if other:
             when = terminal.ago(other.finished_at or other.created_at, now)
-            verdict = _verdict(other, store.successor(other))
+            verdict = _verdict(other, store.successor(other), hold)
             _print_job(out, label, other, f"{verdict} (job {other.id}, {other.trigger}, {when})")
     if astray:
         text = f"newer, and for no repo here: {astray.remote}, {terminal.ago(astray.received_at, now)}: {astray.reason}"
@@ -135,8 +136,10 @@ def _explain(delivery: Delivery | None, revision: str | None, now: float) -> Ite
     yield "decision", f"{delivery.decision}{because}"
 
 
-def _verdict(job: Job, successor: Job | None) -> str:
+def _verdict(job: Job, successor: Job | None, hold: Hold | None) -> str:
     moved = f"{terminal.short(job.old_revision)} → {terminal.short(job.new_revision)}; " if job.new_revision else ""
+    if job.state is JobState.PENDING and job.trigger not in holds.allowed(hold):
+        return "waits, as it is held"
     if job.state is JobState.PENDING:
         return "is due" if job.due_at <= time.time() else f"waits until {terminal.clock_time(job.due_at)[:8]}"
     return f"{moved}{terminal.reason(job, successor) or 'has not ended yet'}"

@@ -4,7 +4,7 @@ import http.client
 import json
 import re
 import urllib.error
-import urllib.request  # noqa: TID251 - here is where it is allowed
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,10 @@ def api_of(repo: Repo) -> str:
         raise GitopsdError(f"repos.{repo.name}: 'url' does not tell the forge's host; set statuses.api")
     if repo.statuses.forge == "github" and host == "github.com":
         return "https://api.github.com"
-    port = urlsplit(repo.url).port if repo.url.startswith("https://") else None
+    try:
+        port = urlsplit(repo.url).port if repo.url.startswith("https://") else None
+    except ValueError as error:
+        raise GitopsdError(f"repos.{repo.name}: 'url' has a port that is none; set statuses.api") from error
     return f"https://{host}{f':{port}' if port else ''}{_APIS[repo.statuses.forge]}"
 
 

@@ -9,7 +9,7 @@ from gitopsd.model import Config
 from gitopsd.notify import news, targets
 from gitopsd.notify.news import Kind, Message, Told
 from gitopsd.notify.targets import Target
-from gitopsd.notify.troubles import Troubles
+from gitopsd.notify.troubles import Troubles, of_target
 from gitopsd.store import Store
 from gitopsd.store.notes import TOLD_NOTE
 
@@ -125,8 +125,3 @@ class Messenger:
 
     def _write(self, repo: str, record: _Record) -> None:
         self._store.write_note(f"{TOLD_NOTE}{repo}", record.note())
-
-
-def of_target(name: str) -> str:
-    """What `troubles` calls it where a target does not take a message."""
-    return f"a notification by {name}"

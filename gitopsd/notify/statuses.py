@@ -10,7 +10,7 @@ from gitopsd import systemd
 from gitopsd.model import Job, JobState, Repo
 from gitopsd.notify import forges, news
 from gitopsd.notify.forges import FAILURE, PENDING, SUCCESS, Answer, Status
-from gitopsd.notify.troubles import Troubles
+from gitopsd.notify.troubles import Troubles, of_repo
 from gitopsd.store import Store
 from gitopsd.store.notes import STATUSES_NOTE
 
@@ -88,7 +88,8 @@ class Reporter:
         """`fetched` gives the revision that the engine of a running job has fetched, "" before that."""
         self._store, self._troubles, self._environment = store, troubles, environment
         self._clock, self._fetched, self._post = clock, fetched, post
-        self._failing: set[str] = set()
+        # Of a repo and a revision, or of all of a repo (""): not asked for again by this process.
+        self._failing: set[tuple[str, str]] = set()
 
     def look(self, repo: Repo) -> bool:
         """Tell the forge of `repo` what it does not know yet; whether there was anything. Raises StoreError."""
@@ -98,7 +99,7 @@ class Reporter:
             past = news.first_sight(self._store.verdicts(repo.name, after=0), self._clock())
             self._store.write_note(key, {"job": past, "passed_over": 0, "told": {}, "owed": {}})
             return True
-        owed: dict[str, dict[str, Any]] = before["owed"]
+        owed: dict[str, dict[str, Any]] = dict(before["owed"])
         states = {**before["told"], **{revision: each["state"] for revision, each in owed.items()}}
         told = Told(job=before["job"], passed_over=before["passed_over"], states=states)
         # The jobs first: one that ends in between has a verdict when those are read, and is no longer on its way.
@@ -120,11 +121,11 @@ class Reporter:
                     yield revision, text
 
     def _deliver(self, repo: Repo, note: dict[str, Any]) -> bool:
-        """Tell what is owed, unless the forge did not answer before; whether anything was asked of it."""
+        """Tell what is owed, unless that came to nothing before; whether anything was asked of the forge."""
         asked = False
         for revision, each in list(note["owed"].items()):
-            if repo.name in self._failing:
-                break
+            if not self._failing.isdisjoint({(repo.name, ""), (repo.name, revision)}):
+                continue
             asked = True
             answer = self._tell(repo, revision, Status(each["state"], each["text"]))
             tries = each["tries"] + answer.is_final
@@ -145,16 +146,11 @@ class Reporter:
             self._post(repo, revision, status, secret.value.decode("utf-8", "replace")) if secret else Answer(problem)
         )
         if answer.problem:
-            self._failing.add(repo.name)
+            self._failing.add((repo.name, revision if answer.is_final else ""))
             _log.warning("%s: the forge was not told of %s: %s", repo.name, revision[:_DIGITS], answer.problem)
         else:
             _log.info("%s: the forge was told of %s: %s", repo.name, revision[:_DIGITS], status.state)
         return answer
-
-
-def of_repo(name: str) -> str:
-    """What `troubles` calls it where a forge does not take a status."""
-    return f"a commit status of {name}"
 
 
 def _last(entries: Mapping[str, Any]) -> dict[str, Any]:

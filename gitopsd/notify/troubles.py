@@ -22,3 +22,13 @@ class Troubles:
             found.pop(what, None)
         if found != before:
             self._store.write_note(UNTOLD_NOTE, found)
+
+
+def of_target(name: str) -> str:
+    """What it is called where a target does not take a message."""
+    return f"a notification by {name}"
+
+
+def of_repo(name: str) -> str:
+    """What it is called where the forge of a repo does not take a status."""
+    return f"a commit status of {name}"

@@ -1,4 +1,4 @@
-"""Start a repo's sync: systemd unit | child process."""
+"""Start a repo's sync: systemd unit | child process; and who tells of its end."""
 
 from collections.abc import Callable, Set
 from typing import Protocol
@@ -6,9 +6,10 @@ from typing import Protocol
 from gitopsd import config as configuration
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config
-from gitopsd.runner.local import LocalRunner
+from gitopsd.runner.local import LocalRunner, start_notifier
 from gitopsd.runner.units import (
     DAEMON_UNIT,
+    NOTIFY_UNIT,
     POLL_UNIT,
     SOCKET_UNIT,
     TUNNEL_UNIT,
@@ -29,6 +30,7 @@ from gitopsd.runner.units import (
 
 __all__ = [
     "DAEMON_UNIT",
+    "NOTIFY_UNIT",
     "POLL_UNIT",
     "SOCKET_UNIT",
     "TUNNEL_UNIT",
@@ -44,6 +46,7 @@ __all__ = [
     "restart_daemon",
     "rights_of",
     "start_daemon",
+    "start_notifier",
     "unit_of",
     "unit_states",
     "uses_units",

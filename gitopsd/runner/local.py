@@ -2,10 +2,11 @@
 
 import logging
 import os
+import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from gitopsd import process, systemd
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SEC = 2 * process.GRACE_SEC
+_STDERR = 2
 # What `-m gitopsd` does, also where our modules are in a directory that only the launcher knows.
 _HOME = str(Path(__file__).parents[2])
 _PROGRAM = f"import sys; sys.path.append({_HOME!r}); from gitopsd.cli import main; main()"
@@ -40,11 +42,8 @@ class LocalRunner:
         environment = systemd.child_environment(os.environ, frozenset(self._secrets))
         # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
         environment.pop("CREDENTIALS_DIRECTORY", None)
-        with _open_memory(self._config_text()) as config:
-            # -I: not the modules of whatever directory, or with whatever variables, somebody calls `gitopsd sync`.
-            argv = (sys.executable, "-I", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", "run", repo)
-            output = process.NOWHERE if self._quiet else None
-            child = process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
+        output = process.NOWHERE if self._quiet else None
+        child = _start(self._config_text(), "run", repo, environment=environment, output=output)
         self._children[repo] = child
 
         def wait() -> None:
@@ -76,6 +75,28 @@ class LocalRunner:
         with self._ended:
             while self._children and (left_sec := deadline - time.monotonic()) > 0:
                 self._ended.wait(left_sec)
+
+
+def start_notifier(config_text: str, secrets: Set[str], *, limit_sec: float) -> process.Child:
+    """Start `gitopsd notify` by this configuration, as a child that nobody has to wait for. Raises GitopsdError.
+
+    It is killed after `limit_sec` seconds.
+    """
+    environment = systemd.child_environment(os.environ, frozenset(secrets))
+    # Whoever reads our output to its end is not to wait for this one, too.
+    output = process.NOWHERE if stat.S_ISFIFO(os.fstat(_STDERR).st_mode) else None
+    limit = ("timeout", "--signal=KILL", f"{limit_sec:g}")
+    return _start(config_text, "notify", environment=environment, output=output, before=limit)
+
+
+def _start(
+    config_text: str, *words: str, environment: Mapping[str, str], output: int | None, before: tuple[str, ...] = ()
+) -> process.Child:
+    """Start `gitopsd` with `words`, as an argument of the command `before`. Raises GitopsdError."""
+    with _open_memory(config_text) as config:
+        # -I: not the modules of whatever directory, or with whatever variables, somebody calls `gitopsd sync`.
+        argv = (*before, sys.executable, "-I", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", *words)
+        return process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
 
 
 def _open_memory(text: str) -> BinaryIO:

@@ -18,6 +18,7 @@ from gitopsd.journal import Kind
 
 SOCKET_UNIT = "gitopsd.socket"
 DAEMON_UNIT = "gitopsd.service"
+NOTIFY_UNIT = "gitopsd-notify.service"
 POLL_UNIT = "gitopsd-poll.timer"
 TUNNEL_UNIT = "gitopsd-tunnel.service"
 

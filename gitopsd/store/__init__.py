@@ -205,8 +205,10 @@ class Store:
                 f"SELECT id FROM jobs WHERE repo = ? AND {_DUE}",
                 (repo, now, now),
             ).fetchone()
-            job = self._job(connection, found["id"]) if found else None
-            if job is None or job.trigger not in triggers:
+            if found is None:
+                return None
+            job = self._job(connection, found["id"])
+            if job.trigger not in triggers:
                 return None
             jobs.take_over(connection, job, self._last_verdict(connection, repo))
             connection.execute(

@@ -44,7 +44,7 @@ targets in `owed`: {target: how often it was tried}.
 STATUSES_NOTE = "statuses of "
 """Followed by a repo's name: what its forge was told, as {job, passed_over, told, owed}.
 
-`told` is {revision: state}, the last one at the end; `owed` what it has not taken yet, {revision: {state, text, tries}}.
+`told` is {revision: state}, the last one at the end; `owed` what it has not taken, {revision: {state, text, tries}}.
 """
 
 UNTOLD_NOTE = "untold"

@@ -273,7 +273,7 @@ def test_it_is_not_idle_while_a_sync_runs_that_has_done_its_job(house: House) ->
     job = house.store.claim("blog", lambda _: FAILED, RETRY)
     assert job is not None
     house.store.finish(job, Outcome(state=JobState.SUCCEEDED, reason="", exit_code=0), RETRY)
-    assert not house.store.is_anything_unfinished()
+    assert house.store.running() == house.store.waiting() == []
     assert not house.dispatcher.is_idle()
     house.syncs.leave("blog")
     assert house.dispatcher.is_idle()

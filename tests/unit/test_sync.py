@@ -53,7 +53,7 @@ class Bench:
         self.config.engine.chmod(0o755)
 
     def sync(self, stop_fd: int | None = None) -> None:
-        sync.run(self.config, "blog", self.store, self.find, stop_fd)
+        sync.run(self.config, "blog", self.store, self.find, stop_fd, clock=lambda: NOW)
 
     def find(self, name: str) -> Repo:
         if name != "blog":
@@ -101,7 +101,7 @@ def test_a_wish_that_comes_after_the_claim_gets_a_run_of_its_own(bench: Bench) -
             assert bench.want().id != first.id
         return bench.find(name)
 
-    sync.run(bench.config, "blog", bench.store, find, None)
+    sync.run(bench.config, "blog", bench.store, find, None, clock=lambda: NOW)
     assert bench.runs() == 2
     assert bench.states() == ["unchanged", "unchanged"]
 
@@ -124,7 +124,7 @@ def test_a_refused_job_is_not_tried_again(bench: Bench) -> None:
 
 def test_a_job_of_a_repo_that_was_taken_out_is_refused_with_the_reason(bench: Bench) -> None:
     bench.store.enqueue("gone", Trigger.MANUAL)
-    sync.run(bench.config, "gone", bench.store, bench.find, None)
+    sync.run(bench.config, "gone", bench.store, bench.find, None, clock=lambda: NOW)
     (job,) = bench.store.jobs("gone", limit=2)
     assert (job.state, job.reason) == (JobState.REFUSED, "there is no repo 'gone'")
     assert bench.runs() == 0
@@ -252,7 +252,7 @@ def test_each_end_is_told_as_what_it_is(
 
 def test_a_job_without_any_repo_is_told_as_refused(bench: Bench, told: pytest.LogCaptureFixture) -> None:
     bench.store.enqueue("gone", Trigger.MANUAL)
-    sync.run(bench.config, "gone", bench.store, bench.find, None)
+    sync.run(bench.config, "gone", bench.store, bench.find, None, clock=lambda: NOW)
     assert catalog.kinds_of(told.records) == {Kind.JOB_STARTED, Kind.JOB_REFUSED}
     assert fields(told, "REPO") == ["gone", "gone"]
 
