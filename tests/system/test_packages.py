@@ -276,6 +276,45 @@ def test_an_upgrade_loses_no_delivery_and_leaves_a_running_sync_alone(
     assert [job["state"] for job in jobs(host, "held") if job["id"] == held[0]["id"]] == ["succeeded"]
 
 
+# As docs/engine.md shows it: what apt does is what the sandbox of a sync is there to keep from everybody else.
+MAY_INSTALL = """[Service]
+User=root
+PrivateUsers=no
+ProtectSystem=no
+ProtectKernelTunables=no
+ProtectControlGroups=no
+CapabilityBoundingSet=~
+NoNewPrivileges=no
+RestrictSUIDSGID=no
+SystemCallFilter=
+InaccessiblePaths=
+"""
+
+
+def test_a_repo_that_upgrades_gitopsd_ends_its_own_deploy_in_peace(
+    bare_host: Host, deb: Path, older_deb: Path, release: str
+) -> None:
+    host = bare_host
+    install(host, older_deb)
+    host.run("cp", give(host, deb), "/srv/new.deb")  # its own /var/tmp is empty
+    upgrade = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i /srv/new.deb && echo after the upgrade"
+    add_repos(host, "self", deploy=upgrade)
+    host.run("chown", "root:root", "/srv/self")
+    drop_in(host, "gitopsd-sync@self.service", MAY_INSTALL)
+    switch_on(host)
+    revision = host.push("self")
+    assert host.deliver("self", revision).status == 202
+    job = wait_for_job(host, "self", "succeeded", "failed")
+    output = host.run("gitopsd", "logs", str(job["id"])).stdout
+    assert (job["state"], job["new_revision"]) == ("succeeded", revision), output
+    assert installed_version(host) == __version__
+    assert "after the upgrade" in output
+    assert len(jobs(host, "self")) == 1
+    next_one = host.push("self", {"deploy.sh": "#!/bin/sh\ntrue\n"})
+    assert host.deliver("self", next_one).status == 202
+    wait_until_deployed(host, "self", next_one)
+
+
 @of_one_release
 def test_an_upgrade_leaves_timers_running_and_starts_the_new_daemon(
     bare_host: Host, deb: Path, older_deb: Path
