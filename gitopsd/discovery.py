@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitopsd import modes, process
-from gitopsd.config import has_credentials
+from gitopsd.config import has_credentials, releases_of
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
 
@@ -31,13 +31,15 @@ def find_repos(config: Config) -> Found:
     """Every repo. What `config` names comes first: a checkout below a root that has its path or name is left to it."""
     repos = dict(config.repos)
     places = {os.path.realpath(repo.path) for repo in config.repos.values() if repo.url}  # a command takes no place
+    releases = [releases_of(repo.path) for repo in config.repos.values() if repo.strategy == "release"]
+    trees = [Path(os.path.realpath(directory)) for directory in releases]
     problems = {}
     for root in config.roots:
         if not os.path.isdir(root) or not os.access(root, os.R_OK | os.X_OK):
             problems[str(root)] = f"roots: {root} is not a directory that this user may enter; make it, or take it out"
         for path in _opted_in(root):
             place, name = os.path.realpath(path), path.name.lower()
-            if place in places:
+            if place in places or any(Path(place).is_relative_to(tree) for tree in trees):
                 continue
             try:
                 if name in repos:

@@ -5,9 +5,12 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from gitopsd.errors import GitopsdError
 
@@ -17,6 +20,9 @@ GRACE_SEC = 5.0
 _CHUNK_BYTES = 64 * 1024
 _LAST_WORDS_CHUNKS = 16
 _LONGEST_WAIT_SEC = 3600.0  # epoll takes no more than 24 days at once
+
+# Also where our modules are in a directory that only the launcher knows.
+_HOME = str(Path(__file__).parents[1])
 
 Child = subprocess.Popen[bytes]
 NOWHERE = subprocess.DEVNULL
@@ -111,6 +117,25 @@ def output_of(argv: Sequence[str], *, environment: Mapping[str, str], timeout_se
     chunks: list[bytes] = []
     ended = run(argv, environment=environment, timeout_sec=timeout_sec, on_output=chunks.append)
     return ended, b"".join(chunks).decode("utf-8", "replace")
+
+
+def own_argv(module: str, *words: str) -> tuple[str, ...]:
+    """What calls `main()` of one of our own modules with `words` as its arguments."""
+    program = f"import sys; sys.path.append({_HOME!r}); from {module} import main; main()"
+    # -I: not the modules of whatever directory, or with whatever variables, somebody calls us.
+    return (sys.executable, "-I", "-c", program, *words)
+
+
+def open_memory(name: str, text: str) -> BinaryIO:
+    """A file that is nowhere but in the hands of whoever has its descriptor: nobody else reads, changes or keeps it."""
+    file = os.fdopen(os.memfd_create(name), "wb", buffering=0)
+    file.write(text.encode())
+    return file
+
+
+def path_of(file: BinaryIO) -> str:
+    """Where a child that is started with the descriptor of `file` finds it."""
+    return f"/proc/self/fd/{file.fileno()}"
 
 
 def _follow(

@@ -21,7 +21,7 @@ health_interval=${GITOPSD_HEALTH_INTERVAL:-2} health_tries=${GITOPSD_HEALTH_TRIE
 health_timeout=${GITOPSD_HEALTH_TIMEOUT:-10}
 
 repo="" gate_command=() deploy_command=() health_command=() units=() git_dir="" common_dir="" refs=refs/gitopsd
-ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back=""
+ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save=""
 printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
 [[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 
@@ -516,7 +516,7 @@ fetch_tip() {
     # Once there is a beginning, what came since is fetched whole: else nothing would tell a rewritten history.
     [[ ! $depth || $(revision $refs/tip) || $(revision HEAD) ]] || options+=(--depth="$depth")
     [[ ! $filter ]] || options+=(--filter="$filter") from=origin
-    if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune --no-tags \
+    if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune \
         "${options[@]}" -- "$from" "$spec"; then
         [[ ${messages,,} != *"couldn't find remote ref"* ]] || refuse_no_ref
         fail "$TRY_AGAIN" "fetch: $(useful_line) ($url)"
@@ -555,8 +555,7 @@ finish or abort it"
     ! stands_at "$tip" || moves=no
     if [[ $drift == repair || ($local_changes == rescue && $moves == yes) ]]; then
         [[ $moves == yes ]] || drifted=yes
-        save_work "Local changes, found when $tip was selected" </dev/null && git reset --quiet --hard ||
-            fail "$TRY_AGAIN" "select: cannot save the local changes in $path; see the log"
+        to_save=changes
     elif [[ $moves == no && $drift == report ]]; then
         refuse_drift "${lines[@]#???}"
     elif [[ $moves == yes || $local_changes == refuse ]]; then
@@ -582,8 +581,7 @@ see_to_divergence() {
 if that is wanted, run: $git_here reset --keep ${tip:0:12}"
     fi
     if [[ $local_changes == rescue ]]; then
-        keep_rescue "$base" "the local commits of $ref up to ${base:0:12}" ||
-            fail "$TRY_AGAIN" "select: cannot save the local commits in $path; see the log"
+        commits_to_save=$base
         return 0
     fi
     # shellcheck disable=SC2086  # each is empty or one revision
@@ -600,7 +598,8 @@ see_to_version() {
     [[ $tag && $rewind == refuse && ! $pinned ]] || return 0
     { read -r before && read -r at; } 2>/dev/null <"$git_dir/gitopsd-tag" || return 0
     if [[ $tag == "$before" ]]; then
-        [[ $at == "$tip" ]] || refuse "history rewound: the tag $tag was ${at:0:12} and is now ${tip:0:12} on the remote; if that is wanted, set rewind: allow"
+        [[ $at == "$tip" ]] || refuse "history rewound: the tag $tag was ${at:0:12} and is now ${tip:0:12} on the \
+remote; if that is wanted, set rewind: allow"
     elif [[ $(printf '%s\n' "${tag/-/\~}" "${before/-/\~}" | LC_ALL=C sort -V | head -n 1) == "${tag/-/\~}" ]]; then
         refuse "history rewound: $before is deployed, and the highest version on the remote is $tag; if that is wanted, \
 set rewind: allow"
@@ -650,6 +649,18 @@ end_activation() {
 
 drop_marks() { printf 'delete %s\n' $refs/activating $refs/from | git update-ref --stdin; }
 
+# What select has found in the way, and may be taken out. Not before: a sync that is refused leaves all as it is.
+save_what_is_in_the_way() {
+    if [[ $commits_to_save ]]; then
+        keep_rescue "$commits_to_save" "the local commits of $ref up to ${commits_to_save:0:12}" ||
+            fail "$TRY_AGAIN" "activate: cannot save the local commits in $path; see the log"
+    fi
+    if [[ $to_save ]]; then
+        save_work "Local changes, found when $tip was activated" </dev/null && git reset --quiet --hard ||
+            fail "$TRY_AGAIN" "activate: cannot save the local changes in $path; see the log"
+    fi
+}
+
 # $1 is the revision.
 activate_in_place() {
     local target=$1 how=(--no-track -B "$ref") log=$git_dir/gitopsd-messages names new_branch=no
@@ -695,15 +706,17 @@ live_tree() { [[ -L $path && $(readlink -- "$path") == ".${path##*/}.releases/"*
 
 # Where git keeps what is its own of a release; our marks are there, too: gitopsd-staged (its revision, once it is whole
 # and has passed the gate) and gitopsd-deployed (made when its deploy was over).
+# A copy that somebody made of a release is none.
 marks_of() {
-    local marks
-    [[ -e $1/.git ]] && marks=$(git -C "$1" rev-parse --absolute-git-dir 2>/dev/null) || return
-    [[ $marks == "$git_dir"/worktrees/* ]] && printf '%s' "$marks"
+    local marks="" back=""
+    { read -r marks <"$1/.git" && read -r back <"${marks#gitdir: }/gitdir"; } 2>/dev/null
+    marks=${marks#gitdir: }
+    [[ $marks == "$git_dir"/worktrees/?* && -d $marks && (! -e $back || $back -ef $1/.git) ]] && printf '%s' "$marks"
 }
 
 revision_of() {
     local marks
-    marks=$(marks_of "$1") && cat -- "$marks/gitopsd-staged" 2>/dev/null
+    marks=$(marks_of "$1") && [[ -f $marks/gitopsd-staged ]] && printf '%s' "$(<"$marks/gitopsd-staged")"
 }
 
 is_unchanged() { [[ ! $(git -C "$1" status --porcelain --untracked-files=no --ignore-submodules=untracked 2>&1) ]]; }
@@ -755,22 +768,25 @@ start_mirror() {
 remove_half_releases() {
     local each marks
     rm -rf -- "${path%/*}/.${path##*/}.next" "$releases"/.trash.*
-    for each in "$releases"/*/; do
-        each=${each%/}
-        [[ ! -d $each ]] || ! is_empty "$each" || rmdir -- "$each"
-        [[ ! $(marks_of "$each") || $(revision_of "$each") ]] || discard_release "$each"
+    for marks in "$git_dir"/worktrees/[0-9]*Z-*/; do
+        marks=${marks%/} each=""
+        { read -r each <"$marks/gitdir"; } 2>/dev/null
+        each=${each%/.git} # empty where git came no further than to make the directory
+        [[ ! $each || $each == "$releases"/* ]] || continue
+        [[ -f $marks/gitopsd-staged && -e $each/.git ]] || discard_release "$each" "$marks"
     done
-    for marks in "$git_dir"/worktrees/*/; do
-        [[ $(cat -- "$marks/gitdir" 2>/dev/null) != "$releases"/* || -e $(<"$marks/gitdir") ]] || rm -rf -- "$marks"
+    for each in "$releases"/*/; do
+        [[ ! -d $each ]] || ! is_empty "${each%/}" || rmdir -- "$each"
     done
 }
 
 # Under another name first: a tree that is half removed could not be told from somebody's.
+# What git has of it ($2) goes last, so that a tree in the trash is never somebody's.
 discard_release() {
-    local marks trash=$releases/.trash.${1##*/}
-    marks=$(marks_of "$1")
-    say "prune: removing $1"
-    mv -T -- "$1" "$trash" && rm -rf -- "$trash" "${marks:-$trash}" || say "prune: cannot remove all of $1; see the log"
+    local trash=$releases/.trash.${2##*/}
+    say "prune: removing ${1:-$2}"
+    { [[ ! -d $1 ]] || { mv -T -- "$1" "$trash" && rm -rf -- "$trash"; }; } && rm -rf -- "$2" ||
+        say "prune: cannot remove all of ${1:-$2}; see the log"
 }
 
 select_release() {
@@ -854,7 +870,7 @@ prune_release() {
     fi
     git ls-files --others -z | newer_than "$mark" f,l |
         save_work "Found in the release ${each##*/} when it was removed" || return
-    cd -- "$git_dir" && discard_release "$each"
+    cd -- "$git_dir" && discard_release "$each" "$marks"
 }
 
 # The newest releases stay, and whichever is live, was deployed last, or is to be gone back to. One whose deploy did not
@@ -864,7 +880,7 @@ prune() {
     local all=() each live needed count=0
     live=$(live_tree)
     needed=" $(revision $refs/deployed) $(revision $refs/rollback) "
-    mapfile -t all < <(printf '%s\n' "$releases"/*/ | sort -r)
+    mapfile -t all < <(printf '%s\n' "$releases"/*/ | LC_ALL=C sort -r)
     for each in "${all[@]}"; do
         each=${each%/}
         [[ $(marks_of "$each") ]] || continue
@@ -880,7 +896,7 @@ prune() {
 
 signature_settings() {
     # Of the other kinds none counts, whatever keys the user of the sync may have.
-    printf '%s\0' -c gpg.x509.program=/bin/false
+    printf '%s\0' -c gpg.x509.program=/bin/false -c log.showSignature=false
     if [[ $verify == ssh ]]; then
         printf '%s\0' -c gpg.program=/bin/false -c gpg.openpgp.program=/bin/false \
             -c "gpg.ssh.allowedSignersFile=$allowed_signers" -c gpg.ssh.program=ssh-keygen \
@@ -892,7 +908,7 @@ signature_settings() {
     fi
 }
 
-# Who has signed the commit or tag $2 ($1 says which of both it is): principal or fingerprint, in $signer.
+# Who has signed the commit or tag $2 ($1 says which of both it is): principal or fingerprints, in $signer.
 find_signer() {
     local settings=() said format='%GS'
     mapfile -d '' -t settings < <(signature_settings)
@@ -902,73 +918,99 @@ find_signer() {
         say "$said" >&2
         return 1
     }
-    signer=""
-    [[ $1 == tag ]] || signer=$(git "${settings[@]}" log -1 --format="$format" "$2" --)
+    if [[ $1 == commit ]]; then
+        signer=$(git "${settings[@]}" log -1 --format="$format" "$2" --)
+    else # there is no format for it
+        signer=$(LC_ALL=C git "${settings[@]}" verify-tag --raw "$2" 2>&1 |
+            sed -n 's/^\[GNUPG:\] VALIDSIG //p;s/^Good "git" signature for \(.*\) with .*/\1/p')
+    fi
 }
 
-# A commit counts that one of the signers has signed; or a merge, whoever of merge_by has signed that, of such commits.
+signs_merges_alone() {
+    local each names
+    read -ra names <<<"$merge_by"
+    for each in "${names[@]}"; do
+        [[ " $signer " != *" $each "* ]] || return 0
+    done
+    return 1
+}
+
+# A commit counts that one of the signers has signed; or a merge that one of merge_by has signed, of such commits. The one
+# that is at fault is left in $unsigned. Each is looked at once, as there may be very many ways to it.
 is_signed() {
-    local signer parents parent each
-    find_signer commit "$1" || return
-    for each in $merge_by; do
-        [[ " $signer " != *" $each "* ]] || {
-            read -ra parents < <(git rev-parse "$1^@" | tr '\n' ' ')
-            ((${#parents[@]} > 1)) || { messages="${1:0:12} is no merge, and $each may sign merges alone" && return 1; }
-            for parent in "${parents[@]}"; do
-                is_ancestor "$parent" "$deployed" || is_signed "$parent" || return
-            done
-            return 0
-        }
+    local signer todo=("$1") seen=" " parents parent
+    while ((${#todo[@]})); do
+        unsigned=${todo[0]} todo=("${todo[@]:1}")
+        find_signer commit "$unsigned" || return
+        signs_merges_alone || continue
+        # As it was signed, and not as far as it is here (depth).
+        mapfile -t parents < <(git cat-file commit "$unsigned" | sed -n '/^$/q;s/^parent //p')
+        ((${#parents[@]} > 1)) || { messages="it is no merge, and $signer may sign merges alone" && return 1; }
+        for parent in "${parents[@]}"; do
+            [[ $seen != *" $parent "* ]] && ! is_ancestor "$parent" "$deployed" || continue
+            seen+="$parent " todo+=("$parent")
+        done
     done
 }
 
 # What has passed once needs no more for a rollback to it: the keys of then may be gone.
 verify_tip() {
-    local home="" what passed=$git_dir/gitopsd-verified
+    local unsigned="" passed=$git_dir/gitopsd-verified
     [[ $verify != none ]] || return 0
     [[ ! $pinned ]] || ! grep -qxF "$tip" "$passed" 2>/dev/null || return 0
     phase verify
-    what="$(git rev-parse --short=12 "$tip")"
     if [[ $verify == gpg ]]; then
         type -P gpg >/dev/null || fail "$MISCONFIGURED" "gpg is not installed (PATH=$PATH), and verify is gpg"
-        home=$(mktemp -d) || fail "$TRY_AGAIN" "cannot make a temporary directory; is the disk full?"
-        # shellcheck disable=SC2064  # this one
-        trap "rm -rf -- '$home'" EXIT
-        export GNUPGHOME=$home
-        gpg --batch --quiet --no-autostart --import -- "$keyring" ||
-            fail "$MISCONFIGURED" "verify: $keyring holds no keys that gpg can read"
+        local -x GNUPGHOME=$git_dir/gitopsd-keys # the deploy command gets the user's own
+        import_keys
     elif ! type -P ssh-keygen >/dev/null; then
         fail "$MISCONFIGURED" "ssh-keygen is not installed (PATH=$PATH), and verify is ssh"
     fi
     if [[ $tags && ! $pinned ]]; then
         verify_tag
     elif ! is_signed "$tip"; then
-        refuse "not signed as it has to be: commit $what: $(useful_signature); verify is $verify, by \
+        [[ $unsigned == "$tip" ]] && unsigned="" || unsigned=", by way of ${unsigned:0:12}"
+        refuse "not signed as it has to be: commit ${tip:0:12}$unsigned: $(useful_signature); verify is $verify, by \
 ${allowed_signers:-$keyring}"
     fi
-    say "verify: $what is signed"
+    say "verify: ${tip:0:12} is signed"
     { tail -n 999 -- "$passed" 2>/dev/null; printf '%s\n' "$tip"; } >"$passed.new" && mv -f -- "$passed.new" "$passed" ||
         fail "$TRY_AGAIN" "verify: cannot write $passed; is the disk full?"
-    [[ ! $home ]] || { rm -rf -- "$home" && trap - EXIT && unset GNUPGHOME; }
+    drop_keys
 }
+
+# A home for gpg that holds no more than the keyring. What a sync that was killed has left of one goes first.
+import_keys() {
+    drop_keys
+    trap drop_keys EXIT
+    mkdir -m 700 -- "$GNUPGHOME" || fail "$TRY_AGAIN" "verify: cannot make $GNUPGHOME; is the disk full?"
+    gpg --batch --quiet --no-autostart --import -- "$keyring" ||
+        fail "$MISCONFIGURED" "verify: $keyring holds no keys that gpg can read"
+}
+
+drop_keys() { rm -rf -- "$git_dir/gitopsd-keys" && trap - EXIT; }
 
 # The name is part of what was signed: else an old tag could be shown under a new one.
 verify_tag() {
-    local named
+    local named signer
     [[ $(git cat-file -t $refs/tip) == tag ]] ||
         refuse "not signed as it has to be: the tag $tag is a lightweight one, which has no signature; make it with: git tag -s"
     named=$(git cat-file tag $refs/tip | sed -n '/^$/q;s/^tag //p')
     [[ $named == "$tag" ]] || refuse "not signed as it has to be: the tag $tag was signed as $named"
     find_signer tag "$(git rev-parse $refs/tip)" ||
         refuse "not signed as it has to be: tag $tag: $(useful_signature); verify is $verify, by ${allowed_signers:-$keyring}"
+    ! signs_merges_alone || refuse "not signed as it has to be: tag $tag: $signer may sign merges alone"
 }
 
 useful_signature() {
     case $messages in
-        "") printf 'it has no signature' ;;
+        "" | *"no signature found"*) printf 'it has no signature' ;;
         *"No principal matched"*) printf 'its key is none of the allowed signers' ;;
         *"No public key"*) printf 'its key is not in the keyring' ;;
-        *"cannot run /bin/false"* | *"no signature found"* | *"could not verify the"* | *"gpg failed"*) printf 'it has no such signature' ;;
+        *"BAD signature"* | *"incorrect signature"*) printf 'it was changed after it had been signed' ;;
+        *"key has expired"*) printf 'its key has expired' ;;
+        *"key has been revoked"*) printf 'its key was revoked' ;;
+        *"allowedSignersFile needs"* | *"could not verify the"* | *"gpg failed"*) printf 'its signature is of another kind' ;;
         *) printf '%s' "$(useful_line)" ;;
     esac
 }
@@ -1216,8 +1258,12 @@ gitopsd sync $repo --force" ;;
     esac
 }
 
+# Once: what came since then is somebody's, whatever is deployed there again.
 mark_deployed() {
-    if is_release; then touch -- "$(marks_of "$(live_tree)")/gitopsd-deployed"; fi
+    local mark
+    is_release || return 0
+    mark=$(marks_of "$(live_tree)") || return 0
+    [[ -e $mark/gitopsd-deployed ]] || touch -- "$mark/gitopsd-deployed"
 }
 
 ### main
@@ -1279,6 +1325,7 @@ sync_repo() {
     if [[ $changed == no ]]; then say "select: ${tag:-$ref} is at $tip; nothing to do"; fi
     if [[ $moves == yes ]]; then
         phase activate
+        if ! is_release; then save_what_is_in_the_way; fi
         activate "$tip"
     fi
     if ! is_release; then end_checkout $changed; fi

@@ -93,6 +93,16 @@ class Remote:
         """Delete a branch on the remote; the clone keeps it."""
         git(self.bare, "update-ref", "-d", f"refs/heads/{name}")
 
+    def tag(self, name: str, message: str = "") -> str:
+        """Tag the last commit, or move a tag to it, and push that; the id of the tag, its own if it has a message."""
+        git(self.work, "tag", "--force", *(("-m", message) if message else ()), name)
+        git(self.work, "push", "--quiet", "--force", self.url, f"refs/tags/{name}")
+        return git(self.work, "rev-parse", f"refs/tags/{name}")
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag on the remote; the clone keeps it."""
+        git(self.bare, "update-ref", "-d", f"refs/tags/{name}")
+
     def tip(self, branch: str | None = None) -> str:
         """The full revision of a branch on the remote."""
         return git(self.bare, "rev-parse", "--verify", f"refs/heads/{branch or self.branch}")

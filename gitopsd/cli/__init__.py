@@ -114,9 +114,9 @@ def _add_setup(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add = _add(commands, "add", _add_repo, "configure a repo: its file, its directory, its deploy key")
     add.add_argument("url", metavar="URL", help="where to fetch from, anything that git clone takes")
     add.add_argument("--name", metavar="NAME", help="its name here (default: the last part of the URL)")
-    add.add_argument("--path", metavar="PATH", help="where its checkout is to be (default: /srv/NAME)")
-    add.add_argument("--ref", metavar="REF", help="the branch to follow (default: the remote's own)")
-    add.add_argument("--strategy", metavar="STRATEGY", help="how a revision goes live (default: in-place)")
+    add.add_argument("--path", metavar="PATH", help="its checkout, or symlink (default: /srv/NAME, /srv/NAME/current)")
+    add.add_argument("--ref", metavar="REF", help="the branch, or pattern of tags, to follow (default: its own branch)")
+    add.add_argument("--strategy", metavar="STRATEGY", help="in-place (the default) or release; see gitopsd.yaml(5)")
 
     remove = _add(commands, "remove", _remove, "take a repo out of the configuration; its checkout stays")
     remove.add_argument("name", metavar="NAME", help="the repo")
@@ -169,6 +169,10 @@ def _add_daily(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "revision", metavar="REVISION", nargs="?", help="the last one about this revision (or its beginning)"
     )
     _add_json(why)
+
+    rescued = _add(commands, "rescued", _rescued, "the work that syncs found in the way of a repo, and have saved")
+    rescued.add_argument("repo", metavar="REPO")
+    _add_json(rescued)
 
 
 def _add_holds(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -372,6 +376,12 @@ def _rollback(arguments: argparse.Namespace) -> int:
         wait=not arguments.no_wait,
         as_json=arguments.json,
     )
+
+
+def _rescued(arguments: argparse.Namespace) -> int:
+    from gitopsd.cli import rescued
+
+    return rescued.rescued(arguments.config, arguments.repo, as_json=arguments.json)
 
 
 def _poll(arguments: argparse.Namespace) -> int:

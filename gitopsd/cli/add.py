@@ -1,7 +1,6 @@
 """`gitopsd add`: a repo's file in conf.d, its directory, its deploy key, and a try of its remote."""
 
 import os
-import pwd
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
 from gitopsd.poll import Tip
+from gitopsd.references import called, follows_tags
 from gitopsd.remotes import normalise_url
 
 _CHECKOUTS = Path("/srv")
@@ -35,9 +35,9 @@ def add(config_path: Path, url: str, *, name: str | None, settings: dict[str, st
         raise GitopsdError(f"only root may change the configuration; run: sudo gitopsd add {url}")
     if settings.get("strategy") == "none":
         raise GitopsdError("--strategy none: such a repo has no URL; write it into the configuration by hand")
-    settings = _tidy({"url": url, "path": str(_CHECKOUTS / name), **settings})
+    settings = _tidy({"url": url, "path": str(_place_for(name, settings)), **settings})
     host = keys.host_of(url)
-    _check_place(Path(settings["path"]))
+    _check_place(Path(settings["path"]), is_symlink=settings.get("strategy") == "release")
 
     repo, file = _configure(config_path, config, name, settings)
     if in_unit:
@@ -65,18 +65,26 @@ def _plain_name(url: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")
 
 
+def _place_for(name: str, settings: dict[str, str]) -> Path:
+    """Where it is, unless somebody says otherwise."""
+    return _CHECKOUTS / name / "current" if settings.get("strategy") == "release" else _CHECKOUTS / name
+
+
 def _tidy(settings: dict[str, str]) -> dict[str, str]:
     """The settings as they are compared and written. Raises GitopsdError for a URL that means something here alone."""
     url = settings["url"]
     if "://" not in url and not url.startswith("/") and keys.host_of(url) is None:
         raise GitopsdError(f"{url} is relative to this directory; give the whole URL, or an absolute path")
-    tidy = {"path": os.path.normpath(settings["path"]), "ref": settings.get("ref", "").removeprefix("refs/heads/")}
+    ref = settings.get("ref", "")
+    branch = ref.removeprefix("refs/heads/")
+    # Where that were a pattern of tags, the configuration says what is wrong with it.
+    tidy = {"path": os.path.normpath(settings["path"]), "ref": ref if follows_tags(branch) else branch}
     return {key: tidy.get(key) or value for key, value in settings.items()}
 
 
-def _check_place(path: Path) -> None:
-    """Raises GitopsdError if a directory can never be at `path`."""
-    for each in (path, *path.parents):
+def _check_place(path: Path, *, is_symlink: bool) -> None:
+    """Raises GitopsdError if a directory can never be at `path`, or around it where it is to be a symlink."""
+    for each in path.parents if is_symlink else (path, *path.parents):
         if os.path.lexists(each) and not os.path.isdir(each):
             raise GitopsdError(f"{each} is not a directory; give another place: --path PATH")
 
@@ -108,7 +116,7 @@ def _same(repo: Repo, settings: dict[str, str], file: Path) -> Repo:
         raise GitopsdError(f"the name '{repo.name}' is taken by {repo.url} ({file}); give another: --name NAME")
     for key in _SETTINGS:
         is_set, wanted = str(getattr(repo, key)), settings.get(key)
-        if wanted not in (None, is_set) and not (key == "path" and wanted == str(_CHECKOUTS / repo.name)):
+        if wanted not in (None, is_set) and not (key == "path" and wanted == str(_place_for(repo.name, settings))):
             raise GitopsdError(f"{repo.name} is configured already, with {key}: {is_set}; change that in {file}")
     return repo
 
@@ -144,7 +152,7 @@ def _ask(config: Config, repo: Repo, *, wants_branch: bool, in_unit: bool) -> tu
 
 
 def _has_answered(tip: Tip) -> bool:
-    return not tip.problem or tip.problem == f"has no branch {tip.repo.ref}"
+    return not tip.problem or tip.problem == poll.nothing_to_follow(tip.repo)
 
 
 # ------------------------------------------------------------------------------------------- its place and its key
@@ -165,16 +173,15 @@ def _prepare(repo: Repo, host: keys.SshHost) -> _Key:
 
 
 def _make_directory(repo: Repo) -> None:
-    """The checkout's directory for the user of its sync, where that is what its sandbox lets it write."""
-    rights = runner.rights_of(runner.unit_of(repo.name))
-    if os.path.lexists(repo.path) or rights.hides(repo.path) or not rights.lets_write(repo.path):
+    """The directory that the sync writes in, for its user, where that is what its sandbox lets it write."""
+    rights, directory = runner.rights_of(runner.unit_of(repo.name)), places.directory_of(repo)
+    if os.path.lexists(directory) or rights.hides(directory) or not rights.lets_write(directory):
         return  # `check` says what is wrong with it, if anything is
-    try:
-        user = pwd.getpwnam(rights.user or "root")
-    except KeyError:
+    user = places.user_called(rights.user)
+    if user is None:
         return
-    repo.path.mkdir(mode=0o755, parents=True)
-    os.chown(repo.path, user.pw_uid, user.pw_gid, follow_symlinks=False)  # above it others may write
+    directory.mkdir(mode=0o755, parents=True)
+    os.chown(directory, user.pw_uid, user.pw_gid, follow_symlinks=False)  # above it others may write
 
 
 # ------------------------------------------------------------------------------------------- what is printed
@@ -184,10 +191,11 @@ def _report(config: Config, tip: Tip, file: Path, key: _Key | None, *, is_open: 
     """`is_open`: whether the branch is not yet known."""
     out, repo = terminal.console(), tip.repo
     until = " (until the remote says which branch is its own)" if is_open else ""
-    print(f"{repo.name}  follows {repo.ref}{until} of {repo.url} at {repo.path} ({file})")
+    followed = called(repo.ref).removeprefix("refs/heads/")
+    print(f"{repo.name}  follows {followed}{until} of {repo.url} at {repo.path} ({file})")
     for line in _key_lines(repo, key, is_let_in=_has_answered(tip)) if key else ():
         print(line)
-    findings = [check.of_path(repo, in_unit=in_unit), check.of_tip(tip, in_unit=in_unit)]
+    findings = [check.of_path(config, repo, in_unit=in_unit), check.of_tip(tip, in_unit=in_unit)]
     for finding in findings:
         check.show(out, finding)
     bad = [finding.problem for finding in findings if finding.problem]

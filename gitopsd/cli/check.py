@@ -15,7 +15,8 @@ from gitopsd import config as configuration
 from gitopsd import poll, runner, systemd
 from gitopsd.cli import keys, notify, terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
-from gitopsd.cli.places import as_unit, problem_for_unit
+from gitopsd.cli.places import as_unit, directory_of, is_empty, leads_to_release, problem_for_unit
+from gitopsd.cli.policies import of_signers, of_way_back
 from gitopsd.cli.problems import of_credential, of_rules
 from gitopsd.discovery import find_repos, origin_of
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
@@ -96,6 +97,9 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
         for repo in found.repos.values()
         if repo.images and not repo.deploy
     ]
+    findings += [
+        Finding(repo.name, problem) for repo in found.repos.values() if (problem := of_way_back(repo)) is not None
+    ]
     if units and os.geteuid() != 0:
         return [
             *findings,
@@ -103,7 +107,12 @@ def _look(config: Config, *, offline: bool) -> list[Finding]:
         ]
     findings += [Finding(subject, problem or None) for subject, problem in notify.look(config)]
     findings += _places(config)
-    findings += [of_path(repo, in_unit=units) for repo in found.repos.values()]
+    findings += [of_path(config, repo, in_unit=units) for repo in found.repos.values()]
+    findings += [
+        Finding(f"{repo.name}: {subject}", problem)
+        for repo in found.repos.values()
+        for subject, problem in of_signers(config, repo, in_unit=units)
+    ]
     if not offline:
         findings += [of_tip(tip, in_unit=units) for tip in ask(config, found.repos.values(), in_unit=units)]
     return findings
@@ -138,13 +147,17 @@ def _places(config: Config) -> Iterator[Finding]:
     yield Finding(f"engine {config.engine}", None if executable else "is not an executable file")
 
 
-def of_path(repo: Repo, *, in_unit: bool) -> Finding:
+def of_path(config: Config, repo: Repo, *, in_unit: bool) -> Finding:
     """Whether a sync of `repo` may write its checkout, or run its command where that is to run."""
     subject = f"{repo.name}: path {repo.path}"
     if not repo.url:  # nothing is written there by us
         return Finding(subject, None if os.path.isdir(repo.path) else "is not a directory; make it")
-    if in_unit and (problem := problem_for_unit(repo)):
+    if in_unit and (problem := problem_for_unit(config, repo)):
         return Finding(subject, problem)
+    if problem := _of_symlink(repo):
+        return Finding(subject, problem)
+    if repo.strategy == "release":
+        return _writable(subject, directory_of(repo))
     if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):
         problem = _of_origin(repo)
         return Finding(subject, problem) if problem else _writable(subject, repo.path)
@@ -155,6 +168,19 @@ def of_path(repo: Repo, *, in_unit: bool) -> Finding:
     except OSError as error:
         return Finding(subject, f"cannot be read: {error.strerror}")
     return _writable(subject, repo.path) if empty else Finding(subject, "is neither empty nor a git checkout")
+
+
+def _of_symlink(repo: Repo) -> str:
+    """What is wrong with what is at the path, as a symlink to a release has to be there, or must not be; or ""."""
+    path, then = repo.path, f"then: gitopsd sync {repo.name}"
+    if repo.strategy != "release":
+        return f"leads to a release; remove that symlink, {then}" if leads_to_release(path) else ""
+    if leads_to_release(path) or is_empty(path) or not os.path.lexists(path):
+        return ""
+    if path.is_symlink():
+        return f"leads to {path.readlink()}, which is no release of it; remove that symlink, {then}"
+    kind = "directory" if os.path.isdir(path) else "file"
+    return f"is a {kind}, and is to be a symlink; move it away, {then}"
 
 
 def _of_origin(repo: Repo) -> str:

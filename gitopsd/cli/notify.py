@@ -70,7 +70,7 @@ def problems(config: Config, store: Store) -> Iterator[str]:
     for what, failed in (store.read_note(UNTOLD_NOTE) or {}).items():
         if what in forges or any(what == each or what.startswith(f"{each} (") for each in asked):
             when = terminal.ago(failed["at"], time.time())
-            yield f"the last try of {what} failed, {when}: {failed['reason']}"
+            yield f"the last {what} failed {when}: {failed['reason']}"
     if notify.is_wanted(config) and _uses_units(config):
         yield from _of_unit()
 
@@ -90,8 +90,9 @@ def _of_unit() -> Iterator[str]:
 def look(config: Config) -> Iterator[tuple[str, str]]:
     """For `gitopsd check`: each target and each token, with what is wrong with it ("" if nothing can be seen)."""
     environment = _environment(config)
-    for target in targets.load(config.notify.urls, environment):
-        yield f"notify: {target.name}", targets.problem_of(target)
+    found = targets.load(config.notify.urls, environment)
+    for name, problem in targets.send(found, None).items():
+        yield f"notify: {name}", problem
     for repo in config.repos.values():
         if repo.statuses:
             token, problem = systemd.secret(repo.statuses.token, environment, systemd.NOTIFY)

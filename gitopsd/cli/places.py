@@ -80,8 +80,8 @@ def _problem_of_releases(repo: Repo, user: pwd.struct_passwd, edit: str) -> str:
         return f"{trees} {problem}"
     if may_write(user, directory):
         return ""
-    other = directory / repo.name / "current"
-    return f"{user.pw_name} cannot write in {directory}; run: chown {user.pw_name} {directory}, or take the path {other}"
+    remedy = f"chown {user.pw_name} {directory}, or take the path {directory / repo.name / 'current'}"
+    return f"{user.pw_name} cannot write in {directory}; run: {remedy}"
 
 
 def as_unit(repo: Repo, argv: Sequence[str]) -> list[str]:

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import files, holds, lock, runner
-from gitopsd.cli import keys, terminal
+from gitopsd.cli import keys, places, terminal
 from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
+from gitopsd.config import releases_of
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
+from gitopsd.model import Config, Repo
 
 
 def remove(config_path: Path, name: str, *, yes: bool) -> int:
@@ -29,10 +32,10 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     wanted = [_file(config_path, name), *([key] if in_unit else [])]
     gone = [path for path in wanted if path.exists()]
 
-    is_empty = _is_empty(repo.path)
-    print(f"To be removed: {', '.join([*map(str, gone), *([f'{repo.path} (empty)'] if is_empty else [])])}")
-    has_checkout = os.path.lexists(repo.path) and not is_empty
-    print(f"Stays: {f'the checkout {repo.path}, ' if has_checkout else ''}the history and the logs")
+    directory = _made_for(repo)
+    is_empty = places.is_empty(directory)
+    print(f"To be removed: {', '.join([*map(str, gone), *([f'{directory} (empty)'] if is_empty else [])])}")
+    print(f"Stays: {', '.join([*_what_stays(config, repo), 'the history and the logs'])}")
     if not yes and not sys.stdin.isatty():
         print(f"gitopsd remove {name}: there is no terminal to ask at; give --yes", file=sys.stderr)
         return EXIT_USAGE
@@ -47,7 +50,7 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
         print("A sync of it runs: that, and what is queued behind it, goes on to its end.")
     elif is_empty:
         with contextlib.suppress(OSError):  # it is in use, or somebody has put something into it
-            repo.path.rmdir()
+            directory.rmdir()
     if name in find_repos(configuration.load(config_path)).repos:
         print(f"But it goes on to be a repo, as it has a file {repo.path}/.gitops below one of the roots.")
     else:
@@ -57,12 +60,22 @@ def remove(config_path: Path, name: str, *, yes: bool) -> int:
     return EXIT_DONE
 
 
-def _is_empty(path: Path) -> bool:
-    """Whether `path` is a directory with nothing in it, and no other name of one."""
-    try:
-        return not path.is_symlink() and not any(path.iterdir())
-    except OSError:
-        return False
+def _made_for(repo: Repo) -> Path:
+    """The directory that is for this repo alone: around its symlink, if that is called like the repo."""
+    directory = places.directory_of(repo)
+    return directory if directory.name == repo.name else repo.path
+
+
+def _what_stays(config: Config, repo: Repo) -> Iterator[str]:
+    """What has come of the repo and is left alone."""
+    if repo.strategy == "release":
+        trees, mirror = releases_of(repo.path), places.mirror_of(config, repo)
+        if os.path.lexists(trees):
+            yield f"the releases in {trees} with the symlink {repo.path}"
+        if os.path.lexists(mirror) and not places.is_empty(mirror):
+            yield f"the mirror {mirror}"
+    elif os.path.lexists(repo.path) and not places.is_empty(repo.path):
+        yield f"the checkout {repo.path}"
 
 
 def _file(config_path: Path, name: str) -> Path:

@@ -31,7 +31,7 @@ class _Place:
 
 def place_problems(files: Iterable[ConfigFile]) -> Iterator[str]:
     """A line for each path that is another repo's too, or that cannot be a symlink where it has to be one."""
-    places = []
+    places: list[_Place] = []
     for file in files:
         for name, entry in file.section("repos").items():
             with contextlib.suppress(ValueError):  # a zero byte; the schema says so

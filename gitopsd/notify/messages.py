@@ -31,12 +31,7 @@ class _Record:
 
     @classmethod
     def of(cls, note: Mapping[str, Any]) -> "_Record":
-        told = Told(
-            job=note["job"],
-            is_bad=note["bad"],
-            passed_over=note["passed_over"],
-            rolled_back=note["rolled_back"],
-        )
+        told = Told(job=note["job"], is_bad=note["bad"], passed_over=note["passed_over"])
         return cls(told=told, kind=note["kind"], about=note["about"], owed=note["owed"])
 
     def note(self) -> dict[str, Any]:
@@ -44,7 +39,6 @@ class _Record:
             "job": self.told.job,
             "bad": self.told.is_bad,
             "passed_over": self.told.passed_over,
-            "rolled_back": self.told.rolled_back,
             "kind": self.kind,
             "about": self.about,
             "owed": dict(self.owed),
@@ -93,7 +87,8 @@ class Messenger:
 
     def _deliver(self, repo: str, record: _Record) -> bool:
         """Send what is owed to whom it was not sent in vain just now; whether it was sent to anybody."""
-        asked = [each for each in self._targets if each.name in record.owed and each.name not in self._failing]
+        owing = {name for name, tries in record.owed.items() if tries < _TRIES} - self._failing
+        asked = [target for target in self._targets if target.name in owing]
         if not asked:
             return False
         if (message := self._message(record)) is None:
@@ -106,8 +101,8 @@ class Messenger:
         answers = self._send(asked, message)
         for name in names:
             self._note(repo, record, name, answers[name])
-        left = {name: tries for name, tries in owed.items() if name not in names or answers[name]}
-        self._write(repo, replace(record, owed={name: tries for name, tries in left.items() if tries < _TRIES}))
+        taken = {name for name in names if not answers[name]}
+        self._write(repo, replace(record, owed={name: tries for name, tries in owed.items() if name not in taken}))
         return True
 
     def _note(self, repo: str, record: _Record, name: str, problem: str) -> None:

@@ -47,13 +47,12 @@ class Told:
     """How far the verdicts on a repo were looked at, and what of them was told.
 
     `job` is the newest verdict that was; `is_bad`: people were told that it fails or is refused; `passed_over` are the
-    failures in a row that were not worth telling; `rolled_back` is the revision of a failure that was undone, or "".
+    failures in a row that were not worth telling.
     """
 
     job: int = 0
     is_bad: bool = False
     passed_over: int = 0
-    rolled_back: str = ""
 
 
 def first_sight(verdicts: Iterable[Job], now: float) -> int:
@@ -76,41 +75,28 @@ def look(told: Told, verdicts: Sequence[Job], on: Collection[str]) -> tuple[Told
 
     Only how it stands in the end is told, so a repo that fails and works by turns brings one message a look at most.
     """
-    now, found = told, None
+    now, change, success = told, None, None
     for job in verdicts:
         if not is_worth_telling(job, now.passed_over):
             now = replace(now, job=job.id, passed_over=now.passed_over + 1)
             continue
-        kind = _kind_of(now, job, on)
-        found = (kind, job) if kind else found
-        now = _with(now, job, is_told=kind is not None)
-    if found and found[0] is not Kind.SUCCESS and now.is_bad == told.is_bad:
-        return now, None
-    return now, found
+        kind = _change_by(job, is_bad=now.is_bad)
+        is_told = kind is not None and kind in on
+        change = (kind, job) if kind and is_told else change
+        success = (Kind.SUCCESS, job) if job.state is JobState.SUCCEEDED and Kind.SUCCESS in on else success
+        now = replace(now, job=job.id, passed_over=0, is_bad=job.state not in _GOOD and (now.is_bad or is_told))
+    if change and now.is_bad != told.is_bad:
+        return now, change
+    return now, None if now.is_bad else success
 
 
-def _kind_of(told: Told, job: Job, on: Collection[str]) -> Kind | None:
-    """What the verdict is the news of, if that is wanted."""
+def _change_by(job: Job, *, is_bad: bool) -> Kind | None:
+    """What changes with a verdict, after people were told that it is bad, or that it is not."""
     if job.state in _GOOD:
-        kind = Kind.RECOVERY if told.is_bad else Kind.SUCCESS
-        if kind is Kind.RECOVERY and (_is_still_bad(told, job) or kind not in on):
-            kind = Kind.SUCCESS
-        return kind if kind in on and (kind is Kind.RECOVERY or job.state is JobState.SUCCEEDED) else None
-    kind = Kind.REFUSAL if job.state is JobState.REFUSED else Kind.FAILURE
-    return kind if kind in on and not told.is_bad else None
-
-
-def _is_still_bad(told: Told, job: Job) -> bool:
-    """Whether nothing was deployed as this is the revision that was rolled back."""
-    return job.state is JobState.UNCHANGED and told.rolled_back != "" and job.new_revision == told.rolled_back
-
-
-def _with(told: Told, job: Job, *, is_told: bool) -> Told:
-    now = replace(told, job=job.id, passed_over=0)
-    if job.state in _GOOD:
-        return now if _is_still_bad(told, job) else replace(now, is_bad=False, rolled_back="")
-    is_undone = job.state is JobState.FAILED and "rolled back" in job.reason
-    return replace(now, is_bad=told.is_bad or is_told, rolled_back=(job.new_revision or "") if is_undone else "")
+        return Kind.RECOVERY if is_bad else None
+    if is_bad:
+        return None
+    return Kind.REFUSAL if job.state is JobState.REFUSED else Kind.FAILURE
 
 
 def message_of(kind: Kind, job: Job, host: str) -> Message:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,8 @@ def look(told: Told, verdicts: Sequence[Job], unfinished: Iterable[tuple[str, st
             now = replace(now, job=job.id, passed_over=now.passed_over + 1)
             continue
         now = replace(now, job=job.id, passed_over=0)
-        found |= _of_verdict(job, {**states, **{revision: status.state for revision, status in found.items()}})
+        known = {**states, **{revision: status.state for revision, status in found.items()}}
+        found |= _of_verdict(job, known, on_the_way)
     for revision, text in on_the_way.items():
         # What was told of once is told of again when it has ended: a retry does not make it any better.
         if revision not in states and revision not in found:
@@ -54,12 +55,12 @@ def look(told: Told, verdicts: Sequence[Job], unfinished: Iterable[tuple[str, st
     return now, {revision: status for revision, status in found.items() if states.get(revision) != status.state}
 
 
-def _of_verdict(job: Job, states: Mapping[str, str]) -> dict[str, Status]:
+def _of_verdict(job: Job, states: Mapping[str, str], on_the_way: Collection[str]) -> dict[str, Status]:
     """The statuses that follow from a verdict: of its revision, and of those that it has overtaken."""
     good = job.state in (JobState.SUCCEEDED, JobState.UNCHANGED)
     state, text = SUCCESS if good else FAILURE, news.plain(job.reason)
     revision = revision_in(job.new_revision) or revision_in(job.revision)
-    overtaken = [each for each, known in states.items() if known == PENDING and each != revision]
+    overtaken = [each for each, known in states.items() if known == PENDING and each not in (revision, *on_the_way)]
     found = {each: Status(state, f"overtaken by {revision[:_DIGITS]}: {text}") for each in overtaken if revision}
     # Most looks find nothing new, and nobody waits to hear of it.
     if revision and (job.state is not JobState.UNCHANGED or revision in states):

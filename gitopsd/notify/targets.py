@@ -1,24 +1,21 @@
-"""Where messages go: the URLs in the credentials, by Apprise (only here)."""
+"""Where messages go: the URLs in the credentials."""
 
 import importlib.util
-import logging
-import re
-import threading
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import unquote
+from dataclasses import asdict, dataclass, field
 
-from gitopsd import systemd
-from gitopsd.notify.news import Kind, Message, plain
+from gitopsd import process, systemd
+from gitopsd.errors import GitopsdError
+from gitopsd.notify.news import Message, plain
 from gitopsd.notify.patience import all_within
+from gitopsd.notify.sender import WHY
 
 MISSING = "Apprise is not installed; apt install apprise, or pip install 'gitopsd[notify]'"
 
 _SEND_SEC = 20.0
-_LOGGER = "apprise"
-_SHORTEST_SECRET = 4
-_TYPES = {Kind.FAILURE: "failure", Kind.REFUSAL: "warning", Kind.TRIAL: "info"}
+_MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -48,82 +45,41 @@ def load(names: Iterable[str], environment: Mapping[str, str]) -> list[Target]:
     return found
 
 
-def problem_of(target: Target) -> str:
-    """What can be known to be wrong with a target before anything is sent; "" if nothing is."""
-    if target.problem or not is_installed():
-        return target.problem or MISSING
-    with _Words() as words:
-        return "" if _load(target.url) is not None else words.why(target.url) or "it is no URL that Apprise knows"
+def send(targets: Sequence[Target], message: Message | None, *, limit_sec: float = _SEND_SEC) -> dict[str, str]:
+    """Send `message` to each of `targets` at once: by their names "" where it was taken, else why not.
 
-
-def send(targets: Sequence[Target], message: Message, *, limit_sec: float = _SEND_SEC) -> dict[str, str]:
-    """Send `message` to each of `targets` at once: by their names "" where it was taken, else why not."""
+    Without a message nothing is sent: it is only found out what can be known to be wrong before that.
+    """
     if not is_installed():
         return {target.name: target.problem or MISSING for target in targets}
-    import apprise  # noqa: F401, PLC0415 - slow, so here, before the clock runs
-
-    with _Words() as words:
-        tasks = {target.name: _sending(target, message, words) for target in targets}
-        return all_within(limit_sec, tasks)
+    tasks = {target.name: _sending(target, message, limit_sec) for target in targets}
+    return all_within(limit_sec + 2 * process.GRACE_SEC, tasks)
 
 
-def _sending(target: Target, message: Message, words: "_Words") -> Callable[[], str]:
-    def task() -> str:
-        if target.problem:
-            return target.problem
-        return "" if _notify(target.url, message) else words.why(target.url) or "it was not taken"
-
-    return task
+def _sending(target: Target, message: Message | None, limit_sec: float) -> Callable[[], str]:
+    return lambda: target.problem or _send(target.url, message, limit_sec)
 
 
-def _notify(url: str, message: Message) -> bool:
-    import apprise  # noqa: PLC0415
-
-    if (service := _load(url)) is None:
-        return False
-    sender = apprise.Apprise(asset=service.asset)
-    sender.add(service)
-    kind, text = _TYPES.get(message.kind, "success"), apprise.NotifyFormat.TEXT
-    return bool(sender.notify(body=message.body, title=message.title, notify_type=kind, body_format=text))
-
-
-def _load(url: str) -> Any:
-    """The service behind a URL; None if Apprise knows none."""
-    import apprise  # noqa: PLC0415
-
-    # On our own thread, one after another: what it would start by itself, a process has to wait for at its end.
-    asset = apprise.AppriseAsset(app_id="gitopsd", app_desc="gitopsd", async_mode=False, secure_logging=True)
-    return apprise.Apprise.instantiate(url, asset=asset)
-
-
-class _Words(logging.Handler):
-    """What Apprise says on each thread: its only word on why something failed. None of it gets into our log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._said: dict[str, str] = {}
-
-    def __enter__(self) -> "_Words":
-        logger = logging.getLogger(_LOGGER)
-        logger.propagate = False
-        logger.addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger(_LOGGER).removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.threadName is not None:  # the number of a thread that has ended goes to the next one
-            self._said.setdefault(record.threadName, record.getMessage())
-
-    def why(self, url: str) -> str:
-        """The first complaint on this thread, without any part of `url`."""
-        return _without(plain(self._said.get(threading.current_thread().name, "")), url)
-
-
-def _without(text: str, url: str) -> str:
-    parts = {part for form in (url, unquote(url)) for part in re.split(r"[^\w.-]+", form.partition("://")[2])}
-    for part in sorted(parts, key=len, reverse=True):
-        if len(part) >= _SHORTEST_SECRET:
-            text = text.replace(part, "***")
-    return text
+def _send(url: str, message: Message | None, limit_sec: float) -> str:
+    environment = systemd.child_environment(os.environ, frozenset())
+    environment.pop("CREDENTIALS_DIRECTORY", None)
+    order = json.dumps({"url": url, "message": asdict(message) if message else None})
+    try:
+        with process.open_memory("message", order) as file:
+            argv = process.own_argv("gitopsd.notify.sender", process.path_of(file))
+            chunks: list[bytes] = []
+            ended = process.run(
+                argv,
+                environment=environment,
+                timeout_sec=limit_sec,
+                on_output=chunks.append,
+                keep_fds=(file.fileno(),),
+            )
+    except GitopsdError as error:
+        return str(error)
+    if ended.timed_out:
+        return f"no end within {limit_sec:g} s"
+    said = b"".join(chunks).decode("utf-8", "replace").rpartition(f"\n{WHY}")[2].strip()
+    if ended.exit_code is None:
+        return f"its process was killed by {ended.signal_name}"
+    return "" if ended.exit_code == 0 else plain(said)[:_MAX_REASON]

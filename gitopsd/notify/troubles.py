@@ -26,9 +26,9 @@ class Troubles:
 
 def of_target(name: str) -> str:
     """What it is called where a target does not take a message."""
-    return f"a notification by {name}"
+    return f"notification by {name}"
 
 
 def of_repo(name: str) -> str:
     """What it is called where the forge of a repo does not take a status."""
-    return f"a commit status of {name}"
+    return f"commit status of {name}"

@@ -74,6 +74,6 @@ PROVIDER = Provider(
     parse=parse,
     media_types=(JSON,),
     form_at="GitLab: the project (or group), Settings, Webhooks, Add new webhook",
-    form=(("Trigger", "Push events, all branches"),),
+    form=(("Trigger", "Push events, all branches; to follow tags, Tag push events too"),),
     secret_label="Secret token",  # noqa: S106 - what the form calls it
 )

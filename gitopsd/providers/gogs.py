@@ -9,6 +9,6 @@ PROVIDER = gitea_family.provider(
     "Gogs",
     url_label="Payload URL",
     form_at="Gogs: the repository (or organisation), Settings, Webhooks, Add a new webhook, Gogs",
-    form=(("Content type", "application/json"), ("Trigger", "Just the push event")),
+    form=(("Content type", "application/json"), ("Trigger", "Just the push event; to follow tags, Create too")),
     tags_are_created=True,
 )

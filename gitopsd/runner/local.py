@@ -3,21 +3,15 @@
 import logging
 import os
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
-from pathlib import Path
-from typing import BinaryIO
 
 from gitopsd import process, systemd
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SEC = 2 * process.GRACE_SEC
 _STDERR = 2
-# What `-m gitopsd` does, also where our modules are in a directory that only the launcher knows.
-_HOME = str(Path(__file__).parents[2])
-_PROGRAM = f"import sys; sys.path.append({_HOME!r}); from gitopsd.cli import main; main()"
 
 
 class LocalRunner:
@@ -84,23 +78,22 @@ def start_notifier(config_text: str, secrets: Set[str], *, limit_sec: float) -> 
     """
     environment = systemd.child_environment(os.environ, frozenset(secrets))
     # Whoever reads our output to its end is not to wait for this one, too.
-    output = process.NOWHERE if stat.S_ISFIFO(os.fstat(_STDERR).st_mode) else None
+    output = process.NOWHERE if _is_pipe(_STDERR) else None
     limit = ("timeout", "--signal=KILL", f"{limit_sec:g}")
     return _start(config_text, "notify", environment=environment, output=output, before=limit)
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:  # it is closed
+        return True
 
 
 def _start(
     config_text: str, *words: str, environment: Mapping[str, str], output: int | None, before: tuple[str, ...] = ()
 ) -> process.Child:
     """Start `gitopsd` with `words`, as an argument of the command `before`. Raises GitopsdError."""
-    with _open_memory(config_text) as config:
-        # -I: not the modules of whatever directory, or with whatever variables, somebody calls `gitopsd sync`.
-        argv = (*before, sys.executable, "-I", "-c", _PROGRAM, "--config", f"/proc/self/fd/{config.fileno()}", *words)
+    with process.open_memory("gitopsd.yaml", config_text) as config:
+        argv = (*before, *process.own_argv("gitopsd.cli", "--config", process.path_of(config), *words))
         return process.start(argv, environment=environment, output=output, keep_fds=(config.fileno(),))
-
-
-def _open_memory(text: str) -> BinaryIO:
-    """A file that is nowhere but in the hands of whoever has its descriptor: nobody else reads, changes or keeps it."""
-    file = os.fdopen(os.memfd_create("gitopsd.yaml"), "wb", buffering=0)
-    file.write(text.encode())
-    return file

@@ -33,6 +33,7 @@ _PATH = b"/org/freedesktop/systemd1"
 _MANAGER = b"org.freedesktop.systemd1.Manager"
 _SERVICE = b"org.freedesktop.systemd1.Service"
 _SOCKET = b"org.freedesktop.systemd1.Socket"
+_STATE = Path("/var/lib")
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _WATCH_SEC = 0.2
 _RESTART_SEC = 150.0
@@ -225,11 +226,12 @@ def rights_of(unit: str) -> Rights:
     """As whom, and with what sandbox, a service runs. Raises GitopsdError."""
     bus = _Bus()
     loaded = bus.property_of(unit, b"LoadCredential", b"a(ss)")
-    writable = [path.decode().lstrip("+-") for path in bus.property_of(unit, b"ReadWritePaths", b"as")]
+    writable = [Path(path.decode().lstrip("+-")) for path in bus.property_of(unit, b"ReadWritePaths", b"as")]
+    writable += [_STATE / path.decode() for path in bus.property_of(unit, b"StateDirectory", b"as")]
     return Rights(
         user=bus.property_of(unit, b"User", b"s").decode(),
         read_only=bus.property_of(unit, b"ProtectSystem", b"s") == b"strict",
-        writable=tuple(Path(path) for path in writable),
+        writable=tuple(writable),
         hides_homes=bus.property_of(unit, b"ProtectHome", b"s") != b"no",
         key=next((Path(path.decode()) for name, path in loaded if name == b"ssh-key"), None),
     )

@@ -37,8 +37,8 @@ PROOF_NOTE = "proven by "
 TOLD_NOTE = "told of "
 """Followed by a repo's name: what people were told of it.
 
-{job, bad, passed_over, rolled_back} is `notify.news.Told`. The message of a `kind` `about` a job is on its way to the
-targets in `owed`: {target: how often it was tried}.
+{job, bad, passed_over} is `notify.news.Told`. The message of a `kind` `about` a job is on its way to the targets in
+`owed`: {target: how often it was tried}.
 """
 
 STATUSES_NOTE = "statuses of "
@@ -48,7 +48,7 @@ STATUSES_NOTE = "statuses of "
 """
 
 UNTOLD_NOTE = "untold"
-"""What of that failed the last time that it was tried: {what: {at, reason}}, as `a notification by ntfy-url`."""
+"""What of that failed the last time that it was tried: {what: {at, reason}}, as `notification by ntfy-url`."""
 
 _Shape = type | tuple[type, ...] | list["_Shape"] | dict[str | EllipsisType, "_Shape"]
 _TIME = (int, float)
@@ -65,7 +65,6 @@ _SHAPES: dict[str, _Shape] = {
         "job": int,
         "bad": bool,
         "passed_over": int,
-        "rolled_back": str,
         "kind": str,
         "about": int,
         "owed": {...: int},

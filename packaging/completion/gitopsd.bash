@@ -51,7 +51,7 @@ _gitopsd() {
 _gitopsd_words() {
     case $command:$cur in
         :-*) echo --config --version --help ;;
-        :*) echo init add remove check sync status why history logs deliveries replay receivers version serve run poll catchall ;;
+        :*) echo init add remove check sync status why rescued history logs deliveries replay receivers version serve run poll catchall ;;
         init:-*) echo --host --rotate --finish --help ;;
         add:-*) echo --name --path --ref --strategy --help ;;
         remove:-*) echo --yes --help ;;
@@ -62,11 +62,11 @@ _gitopsd_words() {
         deliveries:-*) echo --limit --json --help ;;
         replay:-*) echo --no-wait --json --help ;;
         receivers:-*) echo --host --json --help ;;
-        status:-* | why:-* | poll:-* | catchall:-*) echo --json --help ;;
+        status:-* | why:-* | rescued:-* | poll:-* | catchall:-*) echo --json --help ;;
         serve:-*) echo --listen --help ;;
         run:-* | version:-*) echo --help ;;
         sync:*) _gitopsd_repos "${config[@]}" | while read -r word; do [[ $given == *" $word "* ]] || echo "$word"; done ;;
-        remove:* | status:* | why:* | history:* | logs:* | run:*) ((positionals)) || _gitopsd_repos "${config[@]}" ;;
+        remove:* | status:* | why:* | rescued:* | history:* | logs:* | run:*) ((positionals)) || _gitopsd_repos "${config[@]}" ;;
     esac
 }
 

@@ -55,6 +55,7 @@ complete -c gitopsd -n __gitopsd_in -a check -d 'show every problem of the confi
 complete -c gitopsd -n __gitopsd_in -a sync -d 'sync repos now, the same way as a push does'
 complete -c gitopsd -n __gitopsd_in -a status -d 'how every repo stands'
 complete -c gitopsd -n __gitopsd_in -a why -d 'what became of the last delivery for a repo, and why'
+complete -c gitopsd -n __gitopsd_in -a rescued -d 'the work that syncs found in the way of a repo, and have saved'
 complete -c gitopsd -n __gitopsd_in -a history -d 'the jobs so far, newest first'
 complete -c gitopsd -n __gitopsd_in -a logs -d 'the output of a job'
 complete -c gitopsd -n __gitopsd_in -a deliveries -d 'what has come so far and what was decided, newest first'
@@ -81,8 +82,8 @@ complete -c gitopsd -n '__gitopsd_in sync replay' -l no-wait -d 'do not wait for
 complete -c gitopsd -n '__gitopsd_in history deliveries' -l limit -x -d 'at most so many'
 complete -c gitopsd -n '__gitopsd_in logs' -s f -l follow -d 'go on until the job has ended'
 complete -c gitopsd -n '__gitopsd_in serve' -l listen -x -d 'HOST:PORT or unix:PATH'
-complete -c gitopsd -n '__gitopsd_in check sync status why history poll catchall' -l json -d 'for machines'
+complete -c gitopsd -n '__gitopsd_in check sync status why rescued history poll catchall' -l json -d 'for machines'
 complete -c gitopsd -n '__gitopsd_in deliveries replay receivers' -l json -d 'for machines'
 
 complete -c gitopsd -n '__gitopsd_in sync' -a '(__gitopsd_more_repos)' -d repo
-complete -c gitopsd -n '__gitopsd_first_of remove status why history logs run' -a '(__gitopsd_repos)' -d repo
+complete -c gitopsd -n '__gitopsd_first_of remove status why rescued history logs run' -a '(__gitopsd_repos)' -d repo

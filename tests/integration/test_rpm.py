@@ -37,7 +37,12 @@ PROGRAMS = {"coreutils", "findutils", "git-core", "grep", "openssh-clients", "po
 FEDORA_NAMES = {"pyyaml": "python3-pyyaml"}  # the others are python3-NAME
 
 UNITS = {"gitopsd.socket", "gitopsd-poll.timer", "gitopsd-catchall.timer", "gitopsd-tunnel.service"}
-NEVER_ENABLED = {"gitopsd-poll.service", "gitopsd-catchall.service", "gitopsd-sync@.service"}
+NEVER_ENABLED = {
+    "gitopsd-poll.service",
+    "gitopsd-catchall.service",
+    "gitopsd-notify.service",
+    "gitopsd-sync@.service",
+}
 
 # Those that Fedora's package `filesystem` owns, and Debian has elsewhere.
 SHARED_DIRECTORIES = ["usr/share/fish/vendor_completions.d", "usr/share/licenses", "usr/share/zsh/site-functions"]

@@ -573,9 +573,8 @@ def test_a_health_command_stands_alone_or_with_what_there_is_to_say_about_it(pat
 
 
 def test_a_repo_tries_again_as_all_do_where_it_does_not_say_otherwise(path: Path) -> None:
-    retry = {"retry": {"tries": 9, "delay": "1s"}, "repos": {"blog": {**BLOG, "retry": {"delay": "7s"}}, "shop": None}}
-    retry["repos"]["shop"] = {**BLOG, "path": "/srv/shop"}
-    config = load_data(path, retry)
+    repos = {"blog": {**BLOG, "retry": {"delay": "7s"}}, "shop": {**BLOG, "path": "/srv/shop"}}
+    config = load_data(path, {"retry": {"tries": 9, "delay": "1s"}, "repos": repos})
 
     assert config.repos["blog"].retry == Retry(tries=9, delay_sec=7.0)
     assert config.repos["shop"].retry is None
@@ -1076,7 +1075,10 @@ SURROUNDINGS = {
     "repos": {"name": {"url": "x", "path": "/srv/name"}},
     "receivers": {"name": {"provider": "github", "secrets": ["name"]}},
 }
-SURROUNDINGS_WITHIN = {"health": {"command": ["true"]}, "statuses": {"forge": "github", "token": "token"}}
+SURROUNDINGS_WITHIN: dict[str, dict[str, Any]] = {
+    "health": {"command": ["true"]},
+    "statuses": {"forge": "github", "token": "token"},
+}
 
 
 def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
@@ -1092,7 +1094,7 @@ def with_value(key: tuple[str, ...], value: Any) -> dict[str, Any]:
 def part_at(data: dict[str, Any], key: tuple[str, ...]) -> dict[str, Any]:
     """The mapping of `data` in which `key` stands; what such a mapping needs is put into it."""
     for step in key[:-1]:
-        data = data.setdefault(step.replace("NAME", "name"), dict(SURROUNDINGS_WITHIN.get(step, {})))
+        data = data.setdefault(step.replace("NAME", "name"), {**SURROUNDINGS_WITHIN.get(step, {})})
     return data
 
 

@@ -280,6 +280,112 @@ def test_what_was_left_out_after_a_job_that_knew_no_revision_is_a_move(host: Hos
     assert host.poll() == ["blog"]
 
 
+# Tags
+
+
+@pytest.fixture
+def tagged(host: Host) -> Remote:
+    """The remote of a repo that follows versions."""
+    remote = Remote.create(host.root / "remotes" / "blog")
+    host.add("blog", remote.url, "v*")
+    return remote
+
+
+def tips(host: Host, ref: str) -> list[tuple[str, str, str]]:
+    repo = Repo(name="blog", url=host.repos[0].url, ref=ref, path=host.root)
+    return [(tip.tag, tip.revision, tip.problem) for tip in poll.ask([repo], set())]
+
+
+def test_the_highest_version_is_found_in_the_order_of_numbers(host: Host, tagged: Remote) -> None:
+    revisions = {name: (tagged.push(), tagged.tag(name))[0] for name in ("v1.9", "v1.10", "v1.2", "v1.10.1", "v0.99")}
+    tagged.push()
+    tagged.tag("nightly")
+    tagged.tag("v1.11/x")
+    git(tagged.bare, "update-ref", "refs/heads/v9", "refs/heads/main")
+    git(tagged.bare, "update-ref", "refs/heads/refs/tags/v9", "refs/heads/main")
+
+    assert tips(host, "v*") == [("v1.10.1", revisions["v1.10.1"], "")]
+    assert tips(host, "refs/tags/v*") == tips(host, "v*")
+    assert tips(host, "v1.?") == [("v1.9", revisions["v1.9"], "")]
+    assert tips(host, "refs/tags/v1.2") == [("v1.2", revisions["v1.2"], "")]
+    assert tips(host, "v1.11/*") == [("v1.11/x", tagged.tip(), "")]
+
+
+def test_what_comes_before_a_version_is_followed_only_by_who_says_so(host: Host, tagged: Remote) -> None:
+    final = tagged.tip()
+    tagged.tag("v1.0")
+    first, second = ((tagged.push(), tagged.tag(name))[0] for name in ("v2.0-rc1", "v2.0-rc2"))
+
+    assert tips(host, "v*") == [("v1.0", final, "")]
+    assert tips(host, "v*-rc*") == [("v2.0-rc2", second, "")]
+    assert tips(host, "refs/tags/v2.0-rc1") == [("v2.0-rc1", first, "")]
+
+    tagged.push()
+    tagged.tag("v2.0")
+
+    assert tips(host, "v?.0*-*") == [("v2.0-rc2", second, "")]
+    assert tips(host, "v*") == [("v2.0", tagged.tip(), "")]
+
+
+def test_a_final_version_comes_after_those_with_a_hyphen(host: Host, tagged: Remote) -> None:
+    for name in ("release-2.0-rc1", "release-2.0", "release-2.0-rc2"):
+        tagged.push()
+        tagged.tag(name)
+    ((tag, _, _),) = tips(host, "release-*")
+    assert tag == "release-2.0"
+
+
+def test_a_tag_with_a_message_stands_for_its_commit(host: Host, tagged: Remote) -> None:
+    own_id = tagged.tag("v1.0", "the first")
+
+    assert own_id != tagged.tip()
+    for ref in ("v*", "refs/tags/v1.0", "v1.?"):
+        assert tips(host, ref) == [("v1.0", tagged.tip(), "")]
+
+
+@pytest.mark.parametrize(
+    ("ref", "problem"), [("v*", "has no tag v*"), ("refs/tags/v1.2", "has no tag v1.2"), ("x?", "has no tag x?")]
+)
+@pytest.mark.parametrize("others", [[], ["V1", "1.0", "v3-rc1", "x"]])
+def test_a_remote_without_such_a_tag_is_a_problem(
+    host: Host, tagged: Remote, ref: str, problem: str, others: list[str]
+) -> None:
+    for name in others:
+        tagged.tag(name)
+    assert tips(host, ref) == [("", "", problem)]
+
+
+def test_a_new_version_is_a_move_and_an_older_one_that_comes_late_is_none(host: Host, tagged: Remote) -> None:
+    tagged.tag("v1.0")
+    assert host.poll() == ["blog"]
+    host.finish(JobState.SUCCEEDED, tagged.tip())
+    tagged.push()
+    assert host.poll() == []
+    tagged.tag("v0.9")
+    assert host.poll() == []
+
+    revision = tagged.push()
+    tagged.tag("v1.1", "with a message")
+
+    assert host.poll() == ["blog"]
+    assert host.jobs()[1:] == [("poll", "pending", revision)]
+
+
+def test_the_version_before_is_a_move_when_the_highest_is_deleted(host: Host, tagged: Remote) -> None:
+    first = tagged.tip()
+    tagged.tag("v1.0")
+    tagged.push()
+    tagged.tag("v2.0")
+    host.poll()
+    host.finish(JobState.SUCCEEDED, tagged.tip())
+
+    tagged.delete_tag("v2.0")
+
+    assert host.poll() == ["blog"]
+    host.finish(JobState.REFUSED, first)
+    assert host.poll() == []
+
+
 # What is asked
 
 

@@ -1,6 +1,7 @@
 """The records: no wish is lost or done twice, whoever asks, whatever breaks."""
 
 import contextlib
+import itertools
 import shutil
 import sqlite3
 import subprocess
@@ -242,18 +243,18 @@ def test_a_claimed_job_runs_and_is_no_longer_due(store: Store, clock: Clock) -> 
     assert store.unfinished("blog", JobState.PENDING) is None
 
 
-def test_what_waits_or_runs_is_unfinished_and_nothing_else_is(store: Store, clock: Clock) -> None:
-    assert not store.is_anything_unfinished()
-    store.enqueue("blog", Trigger.MANUAL)
-    assert store.is_anything_unfinished()
+def test_what_waits_is_pending_for_now_or_for_later_and_nothing_else_is(store: Store, clock: Clock) -> None:
+    assert store.waiting() == []
+    shop, blog = store.enqueue("shop", Trigger.MANUAL), store.enqueue("blog", Trigger.MANUAL)
+    assert store.waiting() == [shop, blog]
     job = claim(store)
-    assert store.is_anything_unfinished()
+    assert store.waiting() == [shop]
     store.finish(job, FAILED, RETRY)
-    assert store.due() == []
-    assert store.is_anything_unfinished()  # for later
+    assert store.due() == ["shop"]
+    assert [waiting.repo for waiting in store.waiting()] == ["shop", "blog"]  # for later
     clock.now += 30
     store.finish(claim(store), outcome(JobState.REFUSED), RETRY)
-    assert not store.is_anything_unfinished()
+    assert store.waiting() == [shop]
 
 
 def test_there_is_nothing_to_claim_without_a_wish_for_that_repo(store: Store) -> None:
@@ -1621,16 +1622,17 @@ def test_a_new_file_can_be_opened_by_many_at_once(tmp_path: Path, clock: Clock) 
 
 @dataclass(frozen=True)
 class Told:
-    """What a job is told of what asked for it: the tags that were pushed, and the kind of the last event."""
+    """What a job is told of what asked for it: the tags that were pushed, the kind of the last event, the force."""
 
     tags: str = ""
     event: str | None = None
+    forced: bool = False
 
     def then(self, newer: "Told") -> "Told":
         """Both: each tag where it came last."""
         tags = self.tags + newer.tags
         last = "".join(tag for place, tag in enumerate(tags) if tag not in tags[place + 1 :])
-        return Told(last, newer.event or self.event)
+        return Told(last, newer.event or self.event, self.forced or newer.forced)
 
 
 @dataclass
@@ -1639,10 +1641,13 @@ class Wishes:
 
     made: int = 0
     covered: int = 0
-    forced: bool = False
     running: Job | None = None
     waits: Told = Told()
     runs: Told = Told()
+
+
+def is_look_that_found_nothing(job: Job) -> bool:
+    return job.trigger is Trigger.POLL and job.state is JobState.UNCHANGED and job.delivery is None
 
 
 class Life(RuleBasedStateMachine):
@@ -1661,8 +1666,33 @@ class Life(RuleBasedStateMachine):
         job = self.store.enqueue(repo, Trigger.MANUAL, force=force)
         assert job.state is JobState.PENDING
         assert job.due_at <= self.clock.now
+        assert job.trigger is not Trigger.ROLLBACK  # what a person wants now comes before what one wanted then
+        wishes = self.repos[repo]
+        wishes.made += 1
+        wishes.waits = wishes.waits.then(Told(forced=force))
+
+    @rule(repo=some.sampled_from(["blog", "shop"]))
+    def look(self, repo: str) -> None:
+        """A poll compares the files."""
+        before = self.store.unfinished(repo, JobState.PENDING)
+        job = self.store.enqueue(repo, Trigger.POLL)
+        if before and before.trigger is Trigger.ROLLBACK:
+            assert job == before
         self.repos[repo].made += 1
-        self.repos[repo].forced |= force
+
+    @rule(repo=some.sampled_from(["blog", "shop"]))
+    def roll_back(self, repo: str) -> None:
+        before = self.store.unfinished(repo, JobState.PENDING)
+        job = self.store.enqueue(repo, Trigger.ROLLBACK)
+        assert (job.trigger, job.due_at) == (Trigger.ROLLBACK, self.clock.now)
+        assert job.retry_of == (before and before.id)
+        if before:
+            after = self.store.job(before.id)
+            assert after
+            assert (after.state, after.reason) == (JobState.SUPERSEDED, "a rollback came")
+        wishes = self.repos[repo]
+        wishes.made += 1
+        wishes.waits = Told()
 
     @rule(
         wanted=some.sets(some.sampled_from(["blog", "shop"])),
@@ -1671,17 +1701,20 @@ class Life(RuleBasedStateMachine):
     )
     def accept(self, wanted: set[str], tags: str, event: str) -> None:
         self.deliveries += 1
+        rollbacks = [job for job in self.store.waiting() if job.trigger is Trigger.ROLLBACK and job.repo in wanted]
         matches = [
             replace(pushed(*tags, repo=repo, event=event), force=bool(tags), reason=None if repo in wanted else "no")
             for repo in self.repos
         ]
         accepted = self.store.accept(delivery(str(self.deliveries), at=self.clock.now), matches)
         assert len(accepted.jobs) == len(wanted)
+        for job in rollbacks:  # no push keeps one from being done, or changes when
+            after = self.pending(job.repo)
+            assert (after.id, after.trigger, after.due_at) == (job.id, job.trigger, job.due_at)
         for repo in wanted:
             wishes = self.repos[repo]
             wishes.made += 1
-            wishes.forced |= bool(tags)
-            wishes.waits = wishes.waits.then(Told(tags, event or None))
+            wishes.waits = wishes.waits.then(Told(tags, event or None, bool(tags)))
 
     @precondition(lambda self: self.deliveries)
     @rule(data=some.data())
@@ -1692,52 +1725,72 @@ class Life(RuleBasedStateMachine):
         assert repeated.decision is not Decision.ACCEPTED
         assert self.store.jobs(limit=1000) == before
 
-    @rule(repo=some.sampled_from(["blog", "shop"]))
-    def claim(self, repo: str) -> None:
+    @rule(
+        repo=some.sampled_from(["blog", "shop"]),
+        triggers=some.sampled_from([tuple(Trigger), tuple(Trigger), (Trigger.ROLLBACK,), ()]),
+    )
+    def claim(self, repo: str, triggers: tuple[Trigger, ...]) -> None:
+        """Under no hold, one of a rollback, or another."""
         wishes = self.repos[repo]
         if wishes.running is not None:
             return  # its lock is held
-        due = repo in self.store.due()
-        orphans = [job for job in self.store.running() if job.repo == repo]
+        is_due = repo in self.store.due()
+        waited = self.store.unfinished(repo, JobState.PENDING)
+        orphan = next((job for job in self.store.running() if job.repo == repo), None)
         before = self.store.last_job(repo)
-        job = self.store.claim(repo, interrupted, RETRY)
-        if orphans:
-            wishes.waits = wishes.runs.then(wishes.waits)
-        at_once = any(orphan.interruptions == 0 for orphan in orphans)
-        assert (job is not None) == (due or at_once)
-        if job is None and orphans:
+        job = self.store.claim(repo, interrupted, RETRY, triggers)
+        trigger = waited.trigger if waited else None
+        if orphan:
+            ended = self.store.job(orphan.id)
+            assert ended is None or ended.state is JobState.INTERRUPTED
+            trigger = self.queue_again(wishes, orphan, waited)
+            if waited is None or trigger is not waited.trigger:  # it waits in its own right
+                is_due = orphan.interruptions == 0
+        assert (job is not None) == (is_due and trigger in triggers)
+        if job is None and orphan and not is_due:
             later = self.pending(repo)
-            assert later.interruptions == orphans[0].interruptions + 1
+            assert later.interruptions == orphan.interruptions + 1
             assert later.due_at - self.clock.now == min(
-                RETRY.delay_sec * 2 ** (orphans[0].interruptions - 1), RETRY.max_delay_sec
+                RETRY.delay_sec * 2 ** (orphan.interruptions - 1), RETRY.max_delay_sec
             )
         if job is not None:
-            if before and before.force and before.state in (JobState.FAILED, JobState.REFUSED):  # what is left to do
-                wishes.waits = Told(tags_of(before).replace(" ", ""), before.event).then(wishes.waits)
-                wishes.forced = True
-            assert job.force == wishes.forced
-            assert (tags_of(job).replace(" ", ""), job.event) == (wishes.waits.tags, wishes.waits.event)
+            assert job.trigger is trigger
+            is_undone = before and before.force and before.state in (JobState.FAILED, JobState.REFUSED)
+            if before and is_undone and trigger is not Trigger.ROLLBACK:  # what is left to do
+                wishes.waits = Told(tags_of(before).replace(" ", ""), before.event, True).then(wishes.waits)
+            assert Told(tags_of(job).replace(" ", ""), job.event, job.force) == wishes.waits
             wishes.covered, wishes.running = wishes.made, job
             wishes.runs, wishes.waits = wishes.waits, Told()
 
     @rule(
         repo=some.sampled_from(["blog", "shop"]),
-        told=some.sampled_from([outcome(), outcome(JobState.REFUSED), FAILED, UNREACHABLE, None]),
+        told=some.sampled_from(
+            [outcome(), outcome(JobState.UNCHANGED), outcome(JobState.REFUSED), FAILED, UNREACHABLE, None]
+        ),
     )
     def finish(self, repo: str, told: Outcome | None) -> None:
         wishes = self.repos[repo]
         if wishes.running is None:
             return
         job, wishes.running = wishes.running, None
-        made_since = wishes.made > wishes.covered
-        forced_since = made_since and self.pending(repo).force
+        waited = self.store.unfinished(repo, JobState.PENDING)
         done = self.store.finish(job, told or interrupted(job), RETRY)
         if told is None or (told.retry and (told.keep_trying or job.failures + 1 < RETRY.tries)):
-            wishes.waits = wishes.runs.then(wishes.waits)
-            assert self.pending(repo).force == wishes.forced
-            assert self.store.successor(done) is not None
-        else:
-            wishes.forced = forced_since
+            trigger = self.queue_again(wishes, job, waited)
+            assert (self.pending(repo).trigger, self.pending(repo).force) == (trigger, wishes.waits.forced)
+            if waited is None or waited.retry_of is None:  # else it has taken over from another already
+                assert self.store.successor(done) is not None
+
+    def queue_again(self, wishes: Wishes, job: Job, waited: Job | None) -> Trigger:
+        """The running job ends without a success, while `waited` is pending; the trigger of what is pending then."""
+        if waited is None:
+            wishes.waits = wishes.runs
+            return job.trigger
+        if waited.trigger is Trigger.ROLLBACK:  # it is to do nothing of what was asked for before
+            return waited.trigger
+        wishes.waits = wishes.runs.then(wishes.waits)
+        is_lasting = job.trigger is Trigger.ROLLBACK and waited.trigger is not Trigger.MANUAL
+        return job.trigger if is_lasting else waited.trigger
 
     @rule(repo=some.sampled_from(["blog", "shop"]))
     def crash(self, repo: str) -> None:
@@ -1782,6 +1835,14 @@ class Life(RuleBasedStateMachine):
             if job.state in FINAL:
                 assert job.reason
                 assert job.finished_at is not None
+
+    @invariant()
+    def of_looks_that_found_nothing_the_last_is_kept(self) -> None:
+        for repo in self.repos:
+            jobs = self.store.jobs(repo, limit=1000)
+            for newer, older in itertools.pairwise(jobs):
+                looks = [is_look_that_found_nothing(newer), is_look_that_found_nothing(older)]
+                assert not all(looks) or older.retry_of is not None
 
     def teardown(self) -> None:
         """Whatever happened: if syncs only run, everything comes to rest."""
