@@ -343,7 +343,7 @@ def machine(directory: Path) -> list[tuple[str, str]]:
     """What it was measured on."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = models[0].partition(":")[2].strip() if models else platform.machine()
-    disk = run(["stat", "--file-system", "--format=%T", str(directory)], directory)
+    disk = run(["df", "--output=fstype", str(directory)], directory).splitlines()[-1]
     return [
         ("date", datetime.datetime.now(datetime.UTC).date().isoformat()),
         ("processor", f"{cpu}, {os.cpu_count()} cores"),
@@ -400,7 +400,7 @@ def workplace(wanted: Path | None) -> Iterator[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="How long a sync takes beside bare git.")
     parser.add_argument("--quick", action="store_true", help="small trees and few pairs; nothing is written down")
     parser.add_argument("--directory", type=Path, help="a new one to work in; it stays")
     arguments = parser.parse_args()

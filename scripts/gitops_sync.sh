@@ -21,7 +21,7 @@ health_interval=${GITOPSD_HEALTH_INTERVAL:-2} health_tries=${GITOPSD_HEALTH_TRIE
 health_timeout=${GITOPSD_HEALTH_TIMEOUT:-10}
 
 repo="" gate_command=() deploy_command=() health_command=() units=() git_dir="" common_dir="" refs=refs/gitopsd
-ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save=""
+ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save="" in_the_way=()
 printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
 [[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 
@@ -98,7 +98,8 @@ stands_at() { on_ref && [[ $(revision HEAD) == "$1" ]]; }
 # Run git with its words shown as they come and kept in $messages. Not for what runs hooks: a daemon started by one
 # would hold the pipe, and we would wait for its end.
 watch_git() {
-    messages=$(LC_ALL=C git "$@" 2>&1 | mask | while IFS= read -r line; do
+    local -x LC_ALL=C # else bash takes the end of a line for a part of the character that garbage begins
+    messages=$(git "$@" 2>&1 | mask | while IFS= read -r line; do
         printf '%s\n' "$line" >&2
         printf '%s\n' "$line"
     done)
@@ -106,11 +107,13 @@ watch_git() {
 
 # The line of $messages that says most: the first error (those after it follow from it), else the last line.
 useful_line() {
-    local line last=""
+    local LC_ALL=C line last=""
     while IFS= read -r line; do
         case $line in
             "" | hint:* | warning:* | "From "* | "Please make sure"* | "and the repository exists."*) continue ;;
-            "fatal: Could not read from remote repository."*) continue ;;
+            # It stands below what ssh says, or alone.
+            "fatal: Could not read from remote repository."*) last=${last:-$line} && continue ;;
+            "error: unable to write "*) printf '%s; is the disk full?' "$line" && return ;;
             fatal:* | error:* | ERROR:*) printf '%s' "$line" && return ;;
         esac
         last=$line
@@ -281,8 +284,7 @@ remove_stale_locks() {
         find "$git_dir" "$common_dir" -maxdepth 1 -type f -name '*.lock' -print0
         find "$git_dir/refs" "$common_dir/refs" -type f -name '*.lock' -print0
         ! is_release || find "$common_dir/worktrees" -mindepth 2 -maxdepth 2 -type f -name '*.lock' -print0
-        find "$common_dir/objects/pack" "$common_dir/objects/info" -maxdepth 1 -type f \
-            \( -name '*.lock' -o -name 'tmp_*' \) -print0
+        find "$common_dir/objects" -mindepth 2 -maxdepth 2 -type f \( -name '*.lock' -o -name 'tmp_*' \) -print0
     } 2>/dev/null | sort -zu)
     ((${#locks[@]})) || return 0
     mapfile -t places < <(git worktree list --porcelain 2>/dev/null | sed -n 's/^worktree //p')
@@ -318,10 +320,28 @@ commit_tree() {
 # Name the commit $1 so that nothing removes it; $2 says what it is.
 keep_rescue() {
     local name
+    [[ ! $(git for-each-ref --count=1 --points-at="$1" refs/gitopsd/rescue) ]] || return 0
     name=refs/gitopsd/rescue/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")
     git update-ref "$name" "$1" "" || return
     emit rescued "$name"
     say "rescue: saved $2 as $name"
+}
+
+# Files that git was told to overlook (assume-unchanged, skip-worktree) and that are there; ended by NUL.
+overlooked() {
+    local name
+    git ls-files -v -z | LC_ALL=C sed -zn 's/^[a-zS] //p' | while IFS= read -r -d '' name; do
+        [[ ! -e $name && ! -L $name ]] || printf '%s\0' "$name"
+    done
+}
+
+# Make a copy of the index as $1, for which git overlooks nothing that is there. With the time of the original: by that
+# git knows which files may have changed within the moment when they were last looked at.
+copy_index() {
+    rm -f -- "$1"
+    cp -p -- "$(git rev-parse --git-path index)" "$1" || return
+    overlooked | GIT_INDEX_FILE=$1 git update-index --no-assume-unchanged -z --stdin &&
+        overlooked | GIT_INDEX_FILE=$1 git update-index --no-skip-worktree -z --stdin
 }
 
 # Save how the tree around us differs from HEAD: files in git that were changed or removed, and those named on stdin,
@@ -330,9 +350,8 @@ save_work() {
     local why=$1 index tree at staged parents commit names
     index=$(git rev-parse --absolute-git-dir)/gitopsd-rescue
     at=$(revision HEAD) && parents=("$at") && staged=$(git write-tree) || return
-    rm -f -- "$index"
-    cp -- "$(git rev-parse --git-path index)" "$index" || return
-    GIT_INDEX_FILE=$index git add --update -- . && GIT_INDEX_FILE=$index git update-index --add -z --stdin &&
+    copy_index "$index" || return
+    GIT_INDEX_FILE=$index git add --update -- . && GIT_INDEX_FILE=$index git update-index --add --replace -z --stdin &&
         tree=$(GIT_INDEX_FILE=$index git write-tree) && rm -f -- "$index" || return
     if [[ $staged != "$tree" && $staged != "$(git rev-parse "$at^{tree}")" ]]; then
         parents+=("$(commit_tree "$staged" "$why: the index" "$at")") || return
@@ -360,9 +379,21 @@ standing() {
     fi
 }
 
+# Save how the tree around us differs from HEAD, and put that back: the files in git that were changed, with what stands
+# in their place, and those named on stdin, ended by NUL. $1 says why.
+put_away() {
+    local names name
+    mapfile -d '' -t names < <({ git diff-index -z --name-only --no-renames --ignore-submodules=all HEAD -- && cat; } |
+        LC_ALL=C sort -zu)
+    ((${#names[@]})) || return 0
+    for name in "${names[@]}"; do standing "$name"; done | save_work "$1" &&
+        printf '%s\0' "${names[@]}" | git --literal-pathspecs restore --source=HEAD --staged --worktree --quiet \
+            --ignore-skip-worktree-bits --pathspec-from-file=- --pathspec-file-nul
+}
+
 # Save what stands in the way of the revision $1 and is neither in it nor in the tree $2, as a commit under its own ref.
 save_rescue() {
-    local target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit
+    local LC_ALL=C target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit
     rm -f -- "$index"
     { git ls-files -s -z && git ls-tree -r -z "$target" && git ls-tree -r -z "$before"; } |
         while IFS= read -r -d '' entry; do
@@ -549,10 +580,13 @@ see_to_local_changes() {
     ! operation=$(unfinished) || refuse "local changes: an unfinished merge, rebase or bisect ($operation) in $path; \
 finish or abort it"
     look_for_changes
+    ! stands_at "$tip" || moves=no
+    [[ $moves == no ]] || see_to_overlooked
     [[ $changes ]] || return 0
     say "$changes"
     mapfile -t lines <<<"$changes"
-    ! stands_at "$tip" || moves=no
+    [[ ! $(git ls-files --unmerged) ]] || refuse "local changes: a conflict in $path that nobody has resolved; resolve it, \
+or put it away with: $git_here reset --merge"
     if [[ $drift == repair || ($local_changes == rescue && $moves == yes) ]]; then
         [[ $moves == yes ]] || drifted=yes
         to_save=changes
@@ -562,6 +596,22 @@ finish or abort it"
         refuse "local changes: ${#lines[@]} in $path: $(first_five "${lines[@]#???}"); \
 commit and push them, or put them away with: $git_here stash"
     fi
+}
+
+# Files that git was told to overlook may differ from what it has, and stay as they are, unless the tip changes them.
+see_to_overlooked() {
+    local index=$git_dir/gitopsd-rescue
+    [[ $(revision HEAD) ]] && (($(overlooked | wc -c))) || return 0
+    copy_index "$index" || fail "$TRY_AGAIN" "select: cannot write $index; is the disk full?"
+    mapfile -d '' -t in_the_way < <(LC_ALL=C comm -z -12 <(GIT_INDEX_FILE=$index git diff-files -z --name-only --diff-filter=MT |
+        LC_ALL=C sort -z | LC_ALL=C comm -z -12 - <(overlooked | LC_ALL=C sort -z)) \
+        <(git diff-tree -r -z --name-only --no-renames HEAD "$tip" | LC_ALL=C sort -z))
+    rm -f -- "$index"
+    ((${#in_the_way[@]})) || return 0
+    [[ $local_changes == rescue ]] || refuse "local changes: ${#in_the_way[@]} in $path that git was told to overlook, and \
+that ${tip:0:12} changes: $(first_five "${in_the_way[@]}"); move them away, and run: $git_here update-index \
+--no-assume-unchanged --no-skip-worktree"
+    to_save=changes
 }
 
 refuse_drift() {
@@ -656,14 +706,15 @@ save_what_is_in_the_way() {
             fail "$TRY_AGAIN" "activate: cannot save the local commits in $path; see the log"
     fi
     if [[ $to_save ]]; then
-        save_work "Local changes, found when $tip was activated" </dev/null && git reset --quiet --hard ||
+        { ((${#in_the_way[@]} == 0)) || printf '%s\0' "${in_the_way[@]}"; } |
+            put_away "Local changes, found when $tip was activated" ||
             fail "$TRY_AGAIN" "activate: cannot save the local changes in $path; see the log"
     fi
 }
 
 # $1 is the revision.
 activate_in_place() {
-    local target=$1 how=(--no-track -B "$ref") log=$git_dir/gitopsd-messages names new_branch=no
+    local target=$1 how=(--no-track -B "$ref") log=$git_dir/gitopsd-messages names new_branch=no since=$EPOCHSECONDS
     head=$(revision HEAD)
     if [[ $tags ]]; then how=(--detach); else revision "refs/heads/$ref" >/dev/null || new_branch=yes; fi
     say "activate: ${head:-nothing} -> $target"
@@ -679,7 +730,8 @@ activate_in_place() {
             ((${#names[@]} == 0)) && [[ $messages != *index.lock* ]] || drop_marks
             ((${#names[@]} == 0)) || refuse "in the way: ${target:0:12} would overwrite ${#names[@]} files in $path that are \
 not in git: $(first_five "${names[@]}"); move them away"
-            fail "$TRY_AGAIN" "activate: $(useful_line) ($path)"
+            if [[ $head && $messages != *index.lock* ]] && undo_activation "$target" "$since"; then drop_marks; fi
+            fail "$TRY_AGAIN" "activate: $(useful_line) ($path)$([[ -s $log ]] || printf '; is the disk full?')"
         }
         say "activate: the checkout's post-checkout hook failed; the tree stands"
     }
@@ -688,16 +740,34 @@ not in git: $(first_five "${names[@]}"); move them away"
     end_activation
 }
 
+# A checkout that failed in its middle (the disk is full, or what was left out by a filter cannot be had) came as far as it
+# came: put back what $head has. What the revision $1 adds and is not older than $2 is from that checkout.
+undo_activation() {
+    local added
+    mapfile -d '' -t added < <(git diff-tree -r -z --name-only --no-renames --diff-filter=A "$head" "$1")
+    if ((${#added[@]})); then
+        # shellcheck disable=SC2016  # the inner shell's
+        printf './%s\0' "${added[@]}" | xargs -0 sh -c 'exec find "$@" -maxdepth 0 ! -type d -newerct "$0" -delete' \
+            "@$(($2 - 1))" 2>/dev/null
+        printf './%s\0' "${added[@]}" | xargs -0 dirname -z -- | LC_ALL=C sort -zu |
+            xargs -0 rmdir -p --ignore-fail-on-non-empty -- 2>/dev/null
+    fi
+    git diff-index --cached --quiet "$head" -- || git read-tree "$head" || return
+    git diff-tree -r -z --name-only --no-renames --diff-filter=DMT "$head" "$1" | git checkout-index --force -z --stdin
+    [[ ! $(git status --porcelain --untracked-files=no --ignore-submodules=all 2>&1) ]] || return
+    say "activate: put back what $head has"
+}
+
 # Files that are neither in git nor ignored. What nested repositories hold is theirs.
 clean_untracked() {
-    local names name
-    mapfile -d '' -t names < <(git ls-files --others --exclude-standard -z | grep -zv '/$')
+    local names
+    mapfile -d '' -t names < <(git ls-files --others --exclude-standard -z | LC_ALL=C grep -zv '/$')
     ((${#names[@]})) || return 0
     printf '%s\0' "${names[@]}" | save_work "Untracked files, found when $tip was activated" ||
         fail "$TRY_AGAIN" "activate: cannot save the untracked files in $path; see the log"
-    for name in "${names[@]}"; do
-        rm -f -- "$name" && [[ $name != */* ]] || rmdir -p --ignore-fail-on-non-empty -- "$(dirname -- "$name")"
-    done
+    printf '%s\0' "${names[@]}" | xargs -0 rm -f --
+    printf '%s\0' "${names[@]}" | grep -z / | xargs -0 -r dirname -z -- | LC_ALL=C sort -zu |
+        xargs -0 -r rmdir -p --ignore-fail-on-non-empty --
 }
 
 ### the strategy release: a bare mirror, a worktree of it for each release, and a symlink to the one that is live
@@ -705,7 +775,8 @@ clean_untracked() {
 live_tree() { [[ -L $path && $(readlink -- "$path") == ".${path##*/}.releases/"* ]] && readlink -e -- "$path"; }
 
 # Where git keeps what is its own of a release; our marks are there, too: gitopsd-staged (its revision, once it is whole
-# and has passed the gate) and gitopsd-deployed (made when its deploy was over).
+# and has passed the gate), gitopsd-begun (made when a deploy in it began), gitopsd-made (written when the first one ended,
+# so that it tells what came since) and gitopsd-deployed (made when one was over and well).
 # A copy that somebody made of a release is none.
 marks_of() {
     local marks="" back=""
@@ -746,8 +817,8 @@ ${parent:-/}, and see that its unit may write there (gitopsd check)"
     if [[ -f gitopsd-start || ! -e HEAD ]]; then start_mirror; fi
     here=$(git rev-parse --absolute-git-dir 2>/dev/null) && [[ $here -ef $mirror ]] ||
         refuse "$mirror is no repository that git can use; move it away, and a new one is made"
+    remove_stale_locks # first of all, as half a pack may be what has filled the disk
     git config remote.origin.url "$url" && keep_partial || fail "$TRY_AGAIN" "cannot write $mirror/config; see the log"
-    remove_stale_locks
     remove_half_releases
     deployed=$(revision $refs/deployed)
     if here=$(live_tree); then at_start=$(revision_of "$here"); fi
@@ -773,7 +844,11 @@ remove_half_releases() {
         { read -r each <"$marks/gitdir"; } 2>/dev/null
         each=${each%/.git} # empty where git came no further than to make the directory
         [[ ! $each || $each == "$releases"/* ]] || continue
-        [[ -f $marks/gitopsd-staged && -e $each/.git ]] || discard_release "$each" "$marks"
+        if [[ ! -f $marks/gitopsd-staged ]]; then
+            discard_release "$each" "$marks"
+        elif [[ ! -e $each/.git ]]; then
+            rm -rf -- "$marks"
+        fi
     done
     for each in "$releases"/*/; do
         [[ ! -d $each ]] || ! is_empty "${each%/}" || rmdir -- "$each"
@@ -817,14 +892,14 @@ stage_release() {
     fi
     tree=$releases/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")-${tip:0:12}
     say "stage: ${tip:0:12} in $tree"
-    watch_git worktree add --detach -- "$tree" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
+    watch_git -c worktree.useRelativePaths=false worktree add --detach -- "$tree" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
     if [[ $submodules == yes && -f $tree/.gitmodules ]]; then
         watch_git -C "$tree" submodule update --init --recursive || fail "$TRY_AGAIN" "stage: submodules: $(useful_line)"
     fi
     pass_gate "$tree"
     marks=$(marks_of "$tree")
     # A power cut must not find it live and its files empty.
-    sync -f -- "$tree" && printf '%s\n' "$tip" >"$marks/gitopsd-staged.new" &&
+    note_what_is_made "$tree" && sync -f -- "$tree" && printf '%s\n' "$tip" >"$marks/gitopsd-staged.new" &&
         mv -f -- "$marks/gitopsd-staged.new" "$marks/gitopsd-staged" && sync -- "$marks/gitopsd-staged" "$marks" ||
         fail "$TRY_AGAIN" "stage: cannot write $marks; is the disk full?"
 }
@@ -843,32 +918,50 @@ activate_release() {
         fail "$TRY_AGAIN" "activate: cannot write $path as $(id -un); see that its unit may write in ${path%/*}"
 }
 
-# Those of the names on stdin, ended by NUL, that have changed since the mark $1 and are of a type of find's.
-newer_than() {
-    # shellcheck disable=SC2016  # the inner shell's
-    sed -z 's,^,./,' | xargs -0 -r -n 500 sh -c 'exec find "$@" -maxdepth 0 -type '"$2"' -cnewer "$0" -print0' "$1"
+# Write down that what is in the release $1 by now is not somebody's: the time, and its directories by their inodes.
+note_what_is_made() {
+    local marks
+    marks=$(marks_of "$1") && find "$1" -type d -printf '%i\n' >"$marks/gitopsd-made"
 }
 
-# Save what came into a release after its deploy was over, then remove it.
-prune_release() {
-    local each=$1 marks mark at
-    marks=$(marks_of "$each") && at=$(revision_of "$each") && cd -- "$each" || return
-    mark=$marks/gitopsd-deployed
-    [[ -e $mark ]] || mark=$marks/gitopsd-staged
-    if git ls-files --others -z | grep -z '/$' | newer_than "$mark" d | grep -qz .; then
-        say "prune: $each stays, as there is a repository in it that came after its deploy"
-        return
-    fi
+# Files and links below the directory $2 that came or were changed since the mark $1 was written, each ended by NUL. What
+# is moved here with its directory keeps its own times. The time of the status changes also when somebody makes another
+# hard link to a file, as some package managers do with all that they install.
+came_since() {
+    local entry
+    local -A there=()
+    while read -r entry; do there[$entry]=yes; done <"$1"
+    find "$2" -type d -printf '%i %p\0' | while IFS= read -r -d '' entry; do
+        [[ ${there[${entry%% *}]-} ]] || find "${entry#* }" -maxdepth 1 -type f,l -print0
+    done
+    find "$2" -type f,l \( -newer "$1" -o -links 1 -cnewer "$1" \) ! -path '*/.git/index' ! -path '*/.git/objects/*' -print0
+}
+
+# Whether somebody has worked in one of the submodules and other repositories below us since the mark $2; $1 is where git
+# keeps what is its own of the release.
+has_busy_repositories() {
+    local each
+    while IFS= read -r -d '' each; do
+        (($(came_since "$2" "$each" | wc -c) == 0)) || return 0
+    done < <(find . -mindepth 2 -name .git -prune -printf '%h\0')
     # shellcheck disable=SC2016  # told by foreach
-    if [[ -f .gitmodules && $(git submodule foreach --quiet --recursive \
-        'git status --porcelain && git log --oneline HEAD --not --remotes --tags "$sha1"' 2>&1) ]]; then
-        say "prune: $each stays, as somebody changed its submodules"
+    [[ -d $1/modules && $(git submodule foreach --quiet --recursive \
+        'git log --oneline -n 1 --all HEAD --not --remotes --tags "$sha1"' 2>&1) ]]
+}
+
+# Save what came into a release after its deploy, then remove it.
+prune_release() {
+    local each=$1 marks at
+    marks=$(marks_of "$each") && at=$(revision_of "$each") && cd -- "$each" || return
+    if has_busy_repositories "$marks" "$marks/gitopsd-made"; then
+        say "prune: $each stays, as somebody has worked in a submodule or another repository in it"
         return
     fi
     if [[ $(revision HEAD) != "$at" ]] && ! is_ancestor HEAD "$at"; then
         keep_rescue "$(revision HEAD)" "the commits that were made in $each" || return
     fi
-    git ls-files --others -z | newer_than "$mark" f,l |
+    came_since "$marks/gitopsd-made" . | sed -z 's,^\./,,' | LC_ALL=C sort -zu |
+        LC_ALL=C comm -z -12 - <(git ls-files --others -z | LC_ALL=C sort -z) |
         save_work "Found in the release ${each##*/} when it was removed" || return
     cd -- "$git_dir" && discard_release "$each" "$marks"
 }
@@ -877,15 +970,16 @@ prune_release() {
 # come to a good end is of no use.
 prune() {
     phase prune
-    local all=() each live needed count=0
+    local all=() each live needed at count=0
     live=$(live_tree)
     needed=" $(revision $refs/deployed) $(revision $refs/rollback) "
     mapfile -t all < <(printf '%s\n' "$releases"/*/ | LC_ALL=C sort -r)
     for each in "${all[@]}"; do
         each=${each%/}
-        [[ $(marks_of "$each") ]] || continue
-        if [[ $each == "$live" || $needed == *" $(revision_of "$each") "* ]]; then
+        at=$(revision_of "$each") || continue
+        if [[ $each == "$live" || $needed == *" $at "* ]]; then
             ((++count))
+            needed=${needed/" $at "/  } # one of each is enough
         elif [[ ! -e $(marks_of "$each")/gitopsd-deployed ]] || ((++count > keep)); then
             (prune_release "$each") || say "prune: cannot save what is in $each; it stays"
         fi
@@ -984,8 +1078,10 @@ import_keys() {
     drop_keys
     trap drop_keys EXIT
     mkdir -m 700 -- "$GNUPGHOME" || fail "$TRY_AGAIN" "verify: cannot make $GNUPGHOME; is the disk full?"
-    gpg --batch --quiet --no-autostart --import -- "$keyring" ||
-        fail "$MISCONFIGURED" "verify: $keyring holds no keys that gpg can read"
+    # It looks for an agent after the import of each, and fails where there is none.
+    messages=$(gpg --batch --quiet --no-autostart --import -- "$keyring" 2>&1)
+    [[ $(gpg --batch --quiet --no-autostart --list-keys 2>/dev/null) ]] ||
+        { say "$messages" >&2 && fail "$MISCONFIGURED" "verify: $keyring holds no keys that gpg can read"; }
 }
 
 drop_keys() { rm -rf -- "$git_dir/gitopsd-keys" && trap - EXIT; }
@@ -1004,13 +1100,13 @@ verify_tag() {
 
 useful_signature() {
     case $messages in
-        "" | *"no signature found"*) printf 'it has no signature' ;;
+        "" | *"no signature found"* | *"allowedSignersFile needs"* | *"could not verify the"* | *"gpg failed"*)
+            printf 'it has no %s signature' "$verify" ;;
         *"No principal matched"*) printf 'its key is none of the allowed signers' ;;
         *"No public key"*) printf 'its key is not in the keyring' ;;
         *"BAD signature"* | *"incorrect signature"*) printf 'it was changed after it had been signed' ;;
         *"key has expired"*) printf 'its key has expired' ;;
         *"key has been revoked"*) printf 'its key was revoked' ;;
-        *"allowedSignersFile needs"* | *"could not verify the"* | *"gpg failed"*) printf 'its signature is of another kind' ;;
         *) printf '%s' "$(useful_line)" ;;
     esac
 }
@@ -1080,7 +1176,19 @@ run_command() {
 
 has_deploy() { ((${#deploy_command[@]} + ${#units[@]} + ${#health_command[@]})) || [[ $compose ]]; }
 
+# In a release what the first deploy makes is its own, whether it fails or not. What comes later is somebody's, whatever
+# is deployed there again; and so is all that came since the beginning of one that was cut off.
 deploy() {
+    local live marks status
+    is_release && live=$(live_tree) && marks=$(marks_of "$live") && [[ ! -e $marks/gitopsd-begun ]] || { run_deploy; return; }
+    touch -- "$marks/gitopsd-begun" || fail "$TRY_AGAIN" "deploy: cannot write $marks; is the disk full?"
+    (run_deploy)
+    status=$?
+    note_what_is_made "$live" || say "deploy: cannot write $marks/gitopsd-made; all that it made will be saved when it is removed"
+    return $status
+}
+
+run_deploy() {
     cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
     if ((${#deploy_command[@]} + ${#units[@]})) || [[ $compose ]]; then phase deploy; fi
     if ((${#deploy_command[@]})); then
@@ -1184,14 +1292,24 @@ go_back() {
         [[ $(find_release "$target") ]] || { gate_command=() && stage_release; }
     else
         cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
-        if [[ $(git status --porcelain --untracked-files=no --ignore-submodules=all) ]]; then
-            save_work "Found when $target was gone back to" </dev/null && git reset --quiet --hard ||
-                fail "$TRY_AGAIN" "cannot save the local changes in $path; see the log"
-        fi
+        save_commits "$bad" "$target" && put_away "Found when $target was gone back to" </dev/null ||
+            fail "$TRY_AGAIN" "cannot save the local changes in $path; see the log"
     fi
     stands_there "$target" || activate "$target"
     old=$bad
     deploy
+}
+
+# Save the commits that somebody made here and that none of the revisions given, nor anything from the remote, contains.
+save_commits() {
+    local each known=()
+    for each in $refs/tip $refs/tried "$deployed" "$@"; do
+        ! each=$(revision "$each") || known+=("$each")
+    done
+    for each in HEAD "refs/heads/$ref"; do
+        each=$(revision "$each") && [[ $(git rev-list -n 1 "$each" --not --remotes --tags "${known[@]}") ]] || continue
+        keep_rescue "$each" "the local commits up to ${each:0:12}" || return
+    done
 }
 
 stands_there() {
@@ -1212,8 +1330,8 @@ deploy_failed() {
     [[ $rollback == yes ]] || give_up "$because"
     [[ $deployed ]] || give_up "$because; there is no revision before it to go back to"
     [[ $deployed != "$tip" ]] || give_up "$because; it was deployed before, so there is nothing to go back to"
-    # In this order: once it is known to be bad nothing deploys it, and the way back is gone to its end.
-    remember_bad "$because" && git update-ref $refs/rollback "$deployed" ||
+    # In this order: where the way back is not yet known, what is known to be bad would be refused, and stay live.
+    git update-ref $refs/rollback "$deployed" && remember_bad "$because" ||
         give_up "$because; and it cannot be rolled back, as $git_dir cannot be written"
     if end_rollback; then
         tell rolled_back "$deployed"
@@ -1258,12 +1376,8 @@ gitopsd sync $repo --force" ;;
     esac
 }
 
-# Once: what came since then is somebody's, whatever is deployed there again.
 mark_deployed() {
-    local mark
-    is_release || return 0
-    mark=$(marks_of "$(live_tree)") || return 0
-    [[ -e $mark/gitopsd-deployed ]] || touch -- "$mark/gitopsd-deployed"
+    if is_release; then touch -- "$(marks_of "$(live_tree)")/gitopsd-deployed"; fi
 }
 
 ### main
@@ -1305,10 +1419,10 @@ select_tip() {
     refuse_known_bad
 }
 
-# All that has to be so before anything changes.
+# All that has to be so before anything changes; $1 says whether the tree does.
 approve() {
     verify_tip
-    if is_release; then stage_release; else stage_for_gate; fi
+    if ! is_release; then stage_for_gate; elif [[ $1 == yes ]]; then stage_release; fi
 }
 
 sync_repo() {
@@ -1320,7 +1434,7 @@ sync_repo() {
     if [[ $drifted == yes ]] || ! stands_there "$tip"; then moves=yes; fi
     if has_deploy && [[ $at_start != "$tip" || $deployed != "$tip" || $force == yes || $drifted == yes ]]; then due=yes; fi
     if [[ $at_start != "$tip" || $drifted == yes || $due == yes ]]; then changed=yes; fi
-    if [[ $moves == yes || $due == yes ]]; then approve; fi
+    if [[ $moves == yes || $due == yes ]]; then approve $moves; fi
     tell changed $changed
     if [[ $changed == no ]]; then say "select: ${tag:-$ref} is at $tip; nothing to do"; fi
     if [[ $moves == yes ]]; then

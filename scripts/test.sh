@@ -196,7 +196,7 @@ run_here() {
 run_oldest() {
     scripts/bootstrap.sh --venv .venv-oldest --extra pytest --constraint tests/oldest.txt || return
     # The other pass's record of failed tests stays for --last-failed.
-    run_pytest .venv-oldest -p no:cacheprovider tests/unit tests/integration/test_{bad_input,commands,http,push}.py
+    run_pytest .venv-oldest -p no:cacheprovider tests/unit tests/integration/test_{bad_input,commands,http,notifications,push}.py
 }
 
 # ------------------------------------------------------------------------------------ hosts for system tests

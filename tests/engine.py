@@ -1,5 +1,6 @@
 """The engine, run as it is run in earnest: the script, real git, real files, a process group of its own."""
 
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -83,16 +84,17 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             start_new_session=True,
             cwd=self.directory,
         )
-        assert "line " not in done.stderr, f"bash complains: {done.stderr}"
+        assert not re.search(r": line \d+: ", done.stderr), f"bash complains: {done.stderr}"
         run = Run(
             code=done.returncode,
             stdout=done.stdout,
             stderr=done.stderr,
-            output=output.read_text() if output.exists() else "",
+            output=output.read_text(errors="replace") if output.exists() else "",
         )
         if run.code > 0 and run.output:
             assert run["reason"]

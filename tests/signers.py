@@ -65,7 +65,13 @@ class Keys:
     def gpg(self, name: str, *, expired: bool = False) -> Key:
         """A key of gpg; one that has expired was good for a day long ago, and signs on that day."""
         options = ["--faked-system-time", LONG_AGO] if expired else []
-        generate = ["--quick-generate-key", f"{name} <{name}@example.org>", "ed25519", "sign", "1d" if expired else "never"]
+        generate = [
+            "--quick-generate-key",
+            f"{name} <{name}@example.org>",
+            "ed25519",
+            "sign",
+            "1d" if expired else "never",
+        ]
         told = self._gpg(*options, "--passphrase", "", "--status-fd", "1", *generate)
         fingerprint = told.rsplit(" ", 1)[1]
         program = self._directory / f"gpg-{name}"
@@ -74,7 +80,7 @@ class Keys:
         return Key(
             kind="gpg",
             identity=fingerprint,
-            public=self._gpg("--armor", "--export", fingerprint),
+            public=self._export(fingerprint),
             settings={"gpg.format": "openpgp", "gpg.program": str(program), "user.signingKey": fingerprint},
         )
 
@@ -82,7 +88,10 @@ class Keys:
         """The public part of a key of gpg with its revocation."""
         certificate = self.gnupg_home / "openpgp-revocs.d" / f"{key.identity}.rev"
         self._gpg("--import", text=certificate.read_text().replace(":-----BEGIN", "-----BEGIN"))
-        return self._gpg("--armor", "--export", key.identity)
+        return self._export(key.identity)
+
+    def _export(self, fingerprint: str) -> str:
+        return self._gpg("--armor", "--export", fingerprint) + "\n"
 
     def _gpg(self, *words: str, text: str = "") -> str:
         return self.run(["gpg", "--batch", "--quiet", *words], text=text)
@@ -131,15 +140,15 @@ def open_keys(directory: Path) -> Iterator[Keys]:
         keys.close()
 
 
-def agents() -> set[int]:
-    """The agents of gpg that run on this machine."""
-    found = set()
+def agents(home: Path) -> list[str]:
+    """The daemons of gpg that were started where this directory is the home."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                words, environment = ((entry / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
             except OSError:
                 continue
-            if os.path.basename(words[0]) in {b"gpg-agent", b"dirmngr", b"keyboxd", b"scdaemon"}:
-                found.add(int(entry.name))
+            if b"gpg" in words[0] and b"HOME=" + os.fsencode(home) in environment:
+                found.append(os.fsdecode(b" ".join(words)))
     return found

@@ -59,6 +59,22 @@ class Host(Site):
     def releases(self) -> list[Path]:
         return sorted((self.path.parent / ".blog.releases").glob("[0-9]*"))
 
+    @property
+    def rescues(self) -> list[str]:
+        """The refs of what was saved, the oldest first."""
+        return self.ask("for-each-ref", "--format=%(refname)", "refs/gitopsd/rescue").split()
+
+    def is_in_order(self) -> None:
+        """Each tree is known to git and each that git knows is there; no lock is left, and no object is missing."""
+        known = [
+            line for line in self.ask("worktree", "list", "--porcelain").splitlines() if line.startswith("worktree ")
+        ]
+        trees = [f"worktree {tree}" for tree in self.releases]
+        assert sorted(known) == sorted([f"worktree {self.git_dir if self.is_release else self.path}", *trees])
+        assert len(list(self.git_dir.glob("worktrees/*"))) == len(trees)
+        assert not list(self.git_dir.rglob("*.lock"))
+        assert self.ask("fsck", "--no-dangling", "--connectivity-only") == ""
+
     def live(self) -> dict[str, tuple[object, ...]]:
         """All that a reader of `path` sees, byte for byte, and whether it was written anew."""
         seen: dict[str, tuple[object, ...]] = {}

@@ -15,7 +15,7 @@ from gitopsd import config as configuration
 from gitopsd import poll, runner, systemd
 from gitopsd.cli import keys, notify, terminal
 from gitopsd.cli.exits import EXIT_CONFIG, EXIT_DONE
-from gitopsd.cli.places import as_unit, directory_of, is_empty, leads_to_release, problem_for_unit
+from gitopsd.cli.places import as_unit, directory_of, is_empty, leads_to_release, mirror_of, problem_for_unit
 from gitopsd.cli.policies import of_signers, of_way_back
 from gitopsd.cli.problems import of_credential, of_rules
 from gitopsd.discovery import find_repos, origin_of
@@ -157,7 +157,8 @@ def of_path(config: Config, repo: Repo, *, in_unit: bool) -> Finding:
     if problem := _of_symlink(repo):
         return Finding(subject, problem)
     if repo.strategy == "release":
-        return _writable(subject, directory_of(repo))
+        finding = _writable(subject, directory_of(repo))
+        return finding if finding.problem else _writable(subject, mirror_of(config, repo))
     if os.path.exists(repo.path / ".git") or not os.path.lexists(repo.path):
         problem = _of_origin(repo)
         return Finding(subject, problem) if problem else _writable(subject, repo.path)

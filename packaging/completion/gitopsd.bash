@@ -17,7 +17,7 @@ _gitopsd() {
         [[ $word != = ]] || continue
         case $before in
             --config) config=(--config "${word/#~\//$HOME/}") before="" && continue ;;
-            --host | --limit | --listen | --name | --path | --ref | --strategy) before="" && continue ;;
+            --for | --host | --limit | --listen | --name | --path | --reason | --ref | --strategy | --to) before="" && continue ;;
         esac
         before=$word
         if [[ $word == -* ]]; then
@@ -41,7 +41,7 @@ _gitopsd() {
             return
             ;;
         --strategy) words="in-place release" ;;
-        --host | --limit | --listen | --name | --ref) return ;;
+        --for | --host | --limit | --listen | --name | --reason | --ref | --to) return ;;
         *) words=$(_gitopsd_words) ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
@@ -51,22 +51,25 @@ _gitopsd() {
 _gitopsd_words() {
     case $command:$cur in
         :-*) echo --config --version --help ;;
-        :*) echo init add remove check sync status why rescued history logs deliveries replay receivers version serve run poll catchall ;;
+        :*) echo init add remove check sync hold resume rollback status why rescued history logs deliveries replay receivers version serve run poll catchall notify ;;
         init:-*) echo --host --rotate --finish --help ;;
         add:-*) echo --name --path --ref --strategy --help ;;
         remove:-*) echo --yes --help ;;
         check:-*) echo --offline --json --help ;;
         sync:-*) echo --all --force --no-wait --json --help ;;
+        hold:-*) echo --reason --for --help ;;
+        rollback:-*) echo --to --reason --no-wait --json --help ;;
         history:-*) echo --limit --json --help ;;
         logs:-*) echo --follow --help ;;
         deliveries:-*) echo --limit --json --help ;;
-        replay:-*) echo --no-wait --json --help ;;
+        resume:-* | replay:-*) echo --no-wait --json --help ;;
         receivers:-*) echo --host --json --help ;;
         status:-* | why:-* | rescued:-* | poll:-* | catchall:-*) echo --json --help ;;
         serve:-*) echo --listen --help ;;
+        notify:-*) echo --test --help ;;
         run:-* | version:-*) echo --help ;;
         sync:*) _gitopsd_repos "${config[@]}" | while read -r word; do [[ $given == *" $word "* ]] || echo "$word"; done ;;
-        remove:* | status:* | why:* | rescued:* | history:* | logs:* | run:*) ((positionals)) || _gitopsd_repos "${config[@]}" ;;
+        remove:* | hold:* | resume:* | rollback:* | status:* | why:* | rescued:* | history:* | logs:* | run:*) ((positionals)) || _gitopsd_repos "${config[@]}" ;;
     esac
 }
 

@@ -4,7 +4,7 @@
 function __gitopsd_words
     set -l before
     for word in (commandline -opc)[2..]
-        if not contains -- "$before" --config --limit; and not string match -q -- '-*' $word
+        if not contains -- "$before" --config --limit --reason --for --to; and not string match -q -- '-*' $word
             echo $word
         end
         set before $word
@@ -53,6 +53,9 @@ complete -c gitopsd -n __gitopsd_in -a add -d 'add a repo'
 complete -c gitopsd -n __gitopsd_in -a remove -d 'forget a repo'
 complete -c gitopsd -n __gitopsd_in -a check -d 'show every problem of the configuration'
 complete -c gitopsd -n __gitopsd_in -a sync -d 'sync repos now, the same way as a push does'
+complete -c gitopsd -n __gitopsd_in -a hold -d 'deploy nothing of a repo for a while'
+complete -c gitopsd -n __gitopsd_in -a resume -d 'hold a repo no longer, and do what has waited'
+complete -c gitopsd -n __gitopsd_in -a rollback -d 'take a repo back to an earlier revision, and hold it there'
 complete -c gitopsd -n __gitopsd_in -a status -d 'how every repo stands'
 complete -c gitopsd -n __gitopsd_in -a why -d 'what became of the last delivery for a repo, and why'
 complete -c gitopsd -n __gitopsd_in -a rescued -d 'the work that syncs found in the way of a repo, and have saved'
@@ -66,6 +69,7 @@ complete -c gitopsd -n __gitopsd_in -a serve -d 'receive webhooks and start what
 complete -c gitopsd -n __gitopsd_in -a run -d 'sync one repo until none of its jobs is due'
 complete -c gitopsd -n __gitopsd_in -a poll -d 'ask every remote, and queue a sync where one has moved'
 complete -c gitopsd -n __gitopsd_in -a catchall -d 'queue a sync of every repo'
+complete -c gitopsd -n __gitopsd_in -a notify -d 'tell people and forges what became of syncs'
 
 complete -c gitopsd -n '__gitopsd_in init receivers' -l host -x -d 'the public host name'
 complete -c gitopsd -n '__gitopsd_in init' -l rotate -d 'make a second secret beside the first'
@@ -78,12 +82,16 @@ complete -c gitopsd -n '__gitopsd_in remove' -l yes -d 'do not ask'
 complete -c gitopsd -n '__gitopsd_in check' -l offline -d 'do not ask the remotes'
 complete -c gitopsd -n '__gitopsd_in sync' -l all -d 'sync every repo'
 complete -c gitopsd -n '__gitopsd_in sync' -l force -d 'run the deploy command although the revision is deployed'
-complete -c gitopsd -n '__gitopsd_in sync replay' -l no-wait -d 'do not wait for the outcome'
+complete -c gitopsd -n '__gitopsd_in sync resume rollback replay' -l no-wait -d 'do not wait for the outcome'
+complete -c gitopsd -n '__gitopsd_in hold rollback' -l reason -x -d 'why, for everybody who looks'
+complete -c gitopsd -n '__gitopsd_in hold' -l for -x -d 'for so long, such as 2h'
+complete -c gitopsd -n '__gitopsd_in rollback' -l to -x -d 'to this revision'
 complete -c gitopsd -n '__gitopsd_in history deliveries' -l limit -x -d 'at most so many'
 complete -c gitopsd -n '__gitopsd_in logs' -s f -l follow -d 'go on until the job has ended'
+complete -c gitopsd -n '__gitopsd_in notify' -l test -d 'send a trial message, and say who has taken it'
 complete -c gitopsd -n '__gitopsd_in serve' -l listen -x -d 'HOST:PORT or unix:PATH'
-complete -c gitopsd -n '__gitopsd_in check sync status why rescued history poll catchall' -l json -d 'for machines'
+complete -c gitopsd -n '__gitopsd_in check sync resume rollback status why rescued history poll catchall' -l json -d 'for machines'
 complete -c gitopsd -n '__gitopsd_in deliveries replay receivers' -l json -d 'for machines'
 
 complete -c gitopsd -n '__gitopsd_in sync' -a '(__gitopsd_more_repos)' -d repo
-complete -c gitopsd -n '__gitopsd_first_of remove status why rescued history logs run' -a '(__gitopsd_repos)' -d repo
+complete -c gitopsd -n '__gitopsd_first_of remove hold resume rollback status why rescued history logs run' -a '(__gitopsd_repos)' -d repo

@@ -25,6 +25,17 @@ def test_the_example_configuration_passes_check(site: Site) -> None:
     assert "✗" not in done.stdout
 
 
+def test_each_example_of_a_deploy_is_a_configuration_that_loads(tmp_path: Path) -> None:
+    text = (TOP / "docs" / "deploys.md").read_text()
+    path = tmp_path / "gitopsd.yaml"
+
+    examples: list[str] = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for example in examples:
+        path.write_text(example)
+        assert config.load(path).repos["blog"].strategy == "release"
+    assert len(examples) > 1
+
+
 def test_the_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     shown = yaml.safe_load(_uncommented())
     roots = tmp_path / "roots"

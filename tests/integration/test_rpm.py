@@ -283,7 +283,7 @@ def test_each_library_is_required_under_fedoras_name_in_the_version_that_is_need
 
 def test_what_only_some_need_is_suggested_and_no_more(package: Path) -> None:
     suggested = _run("rpm", "--query", "--package", "--suggests", package).stdout.split()
-    assert suggested == ["cloudflared", "python3-cryptography"]
+    assert suggested == ["cloudflared", "python3-apprise", "python3-cryptography"]
 
 
 def test_every_unit_of_the_checkout_is_in_it_and_asked_about(package: Path) -> None:

@@ -10,14 +10,20 @@ DAEMON = "gitopsd.service"
 SYNC_USER = "gitopsd-sync"
 
 
-def add_repos(host: Host, *names: str, deploy: str = "true", settings: dict[str, Any] | None = None) -> None:
-    """Repos that follow remotes of their own, with a shell script to deploy; nothing is switched on yet."""
+def add_repos(
+    host: Host, *names: str, deploy: str = "true", settings: dict[str, Any] | None = None, release: bool = False
+) -> None:
+    """Repos that follow remotes of their own, with a shell script to deploy; nothing is switched on yet.
+
+    With `release` they have the strategy of that name, and their symlink is /srv/NAME/current.
+    """
     repos = {}
     for name in names:
         url = host.add_remote(name)
         host.push(name, {"deploy.sh": f"#!/bin/sh\n{deploy}\n"})
         host.run("install", "-d", "-o", SYNC_USER, "-g", SYNC_USER, f"/srv/{name}")
-        repos[name] = {"url": url, "path": f"/srv/{name}", "deploy": ["./deploy.sh"]}
+        place = {"path": f"/srv/{name}/current", "strategy": "release"} if release else {"path": f"/srv/{name}"}
+        repos[name] = {"url": url, "deploy": ["./deploy.sh"], **place}
     host.configure({"retry": {"delay": "1s"}, **(settings or {}), "repos": repos})
 
 

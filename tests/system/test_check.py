@@ -1,6 +1,7 @@
 """`gitopsd check` on a host with units: it looks with the eyes of the users that will do the work."""
 
 import pytest
+import yaml
 
 from tests.system.host import SECRET_FILE, Host
 from tests.system.operator import add_repos, drop_in, is_active, let_in_by_key, switch_on, wait_until_deployed
@@ -47,6 +48,60 @@ def test_what_a_drop_in_allows_is_no_problem(host: Host) -> None:
     assert problems(host) == []
     assert host.run("gitopsd", "sync", "blog").returncode == 0
     host.run("rm", "-r", "/opt/blog")
+
+
+def test_all_is_well_with_a_release_before_its_first_sync_and_after_it(host: Host) -> None:
+    add_repos(host, "blog", release=True)
+    assert problems(host) == []
+    assert host.run("gitopsd", "sync", "blog").returncode == 0
+    assert host.run("readlink", "/srv/blog/current").stdout.startswith(".current.releases/")
+    assert problems(host) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("chown ada /srv/blog", "gitopsd-sync cannot write in /srv/blog; run: chown gitopsd-sync /srv/blog, or take"),
+        ("rmdir /srv/blog", "cannot make /srv/blog; run: install -d -o gitopsd-sync /srv/blog"),
+        ("install -d -o ada /srv/blog/.current.releases", "/srv/blog/.current.releases belongs to ada"),
+        ("mkdir -p /srv/blog/current/site", "is a directory, and is to be a symlink; move it away"),
+        ("sed -i s#/srv/blog/#/opt/blog/# /etc/gitopsd/gitopsd.yaml", "ReadWritePaths=/opt/blog"),
+    ],
+)
+def test_what_would_keep_a_release_from_going_live_is_told_before_the_push(host: Host, trouble: str, told: str) -> None:
+    add_repos(host, "blog", release=True)
+    host.run("sh", "-c", "id ada >/dev/null 2>&1 || useradd ada")
+    host.run("sh", "-c", trouble)
+    found = problems(host)
+    assert len(found) == 1, found
+    assert told in found[0]
+
+
+def test_a_unit_that_has_no_place_for_a_mirror_is_told(host: Host) -> None:
+    add_repos(host, "blog", release=True)
+    drop_in(host, UNIT, "[Service]\nStateDirectory=\nStateDirectory=gitopsd/logs/%I\n")
+    (found,) = problems(host)
+    assert "does not let it write in /var/lib/gitopsd/mirrors/blog; " in found
+    drop_in(host, UNIT, "[Service]\nProtectSystem=no\n")
+    assert problems(host) == []
+
+
+def test_signers_that_a_deploy_could_name_itself_are_told(host: Host) -> None:
+    signers = "/etc/gitopsd/allowed_signers"
+    add_repos(host, "blog")
+    settings = yaml.safe_load(host.read("/etc/gitopsd/gitopsd.yaml"))
+    settings["repos"]["blog"] |= {"verify": "ssh", "allowed_signers": signers}
+    host.configure(settings)
+    assert problems(host) == [f"✗ blog: allowed_signers {signers}: is not there"]
+    host.write(signers, "me ssh-ed25519 AAAA\n", mode=0o644)
+    assert problems(host) == []
+    host.run("chown", "gitopsd-sync", signers)
+    (found,) = problems(host)
+    assert f"{signers} can be written by gitopsd-sync, and so by what is deployed" in found
+    host.run("chown", "root", signers)
+    host.run("chmod", "0600", signers)
+    (found,) = problems(host)
+    assert "cannot be read by gitopsd-sync" in found
 
 
 def test_of_the_secrets_of_a_receiver_init_makes_the_first(host: Host) -> None:

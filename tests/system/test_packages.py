@@ -474,9 +474,11 @@ def test_a_purge_takes_configuration_and_state_but_nothing_that_is_not_gitopsds_
     for gone in (
         "/etc/gitopsd/secrets",
         "/etc/gitopsd/keys",
+        "/etc/gitopsd/notify",
         f"{state}/store",
         f"{state}/locks",
         f"{state}/daemon",
+        f"{state}/holds",
         f"{state}/logs/blog",
     ):
         assert not host.exists(gone), gone

@@ -102,6 +102,7 @@ def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> N
             "/etc/gitopsd/keys",
             "/etc/gitopsd/secrets",
             "/var/lib/gitopsd/logs",
+            "/var/lib/gitopsd/mirrors",
             "/root",
             "/dev/kmsg",
             "/proc/kallsyms",
@@ -111,7 +112,9 @@ def test_from_inside_the_daemons_sandbox_there_is_nowhere_to_go(host: Host) -> N
             "/etc/gitopsd/gitopsd.yaml",
             "/var/lib/gitopsd/planted",
             "/var/lib/gitopsd/logs/planted",
+            "/var/lib/gitopsd/mirrors/planted",
             "/var/lib/gitopsd/locks/planted",
+            "/var/lib/gitopsd/holds/planted",
             "/var/lib/gitopsd-sync/planted",
             "/usr/local/bin/planted",
         ],
@@ -136,9 +139,12 @@ try sh -c 'echo "[core] sshCommand = false" >>/var/lib/gitopsd-sync/.gitconfig'
 try git config --global core.sshCommand false
 try ln -s /srv/blog /var/lib/gitopsd/logs/bank
 try touch /var/lib/gitopsd/daemon/planted
+try touch /var/lib/gitopsd/holds/planted
 try mkdir /var/lib/gitopsd/logs/shop/planted
 try ln -s /etc/passwd /var/lib/gitopsd/logs/shop/99.report
 try sh -c 'echo forged >>/var/lib/gitopsd/logs/shop/1.log'
+try touch /var/lib/gitopsd/mirrors/planted /var/lib/gitopsd/mirrors/shop/planted
+try sh -c 'echo x >>/var/lib/gitopsd/mirrors/shop/config'
 try sh -c 'echo x >>/var/cache/gitopsd-sync/shop/.gitconfig'
 echo it has tried everything; touch "$HOME/mine" && echo its home is its own
 """
@@ -269,6 +275,31 @@ def test_a_drop_in_for_one_repo_takes_effect_for_that_repo_alone(host: Host) -> 
     host.run("systemctl", "daemon-reload")
     host.run("install", "-m", "0600", "/root/key-of-blog", "/etc/gitopsd/keys/blog")
     host.run("chown", "-R", "gitopsd-sync:", "/srv/blog")
+    assert host.run("gitopsd", "sync", "blog", "--force").returncode == 0
+
+
+def test_a_mirror_belongs_to_its_sync_and_strangers_do_not_see_it(host: Host) -> None:
+    mirror = "/var/lib/gitopsd/mirrors/blog"
+    add_repos(host, "blog", "shop", release=True)
+    switch_on(host)
+    for name in ("blog", "shop"):
+        assert host.run("gitopsd", "sync", name).returncode == 0
+    assert host.run("stat", "-c", "%U %a", mirror).stdout == "gitopsd-sync 2755\n"
+    assert host.run("stat", "-c", "%U %a", "/var/lib/gitopsd/mirrors").stdout == "root 755\n"
+    assert host.run("ls", mirror, user="nobody", check=False).returncode != 0
+    assert host.run("cat", "/srv/blog/current/deploy.sh", user="nobody").returncode == 0
+
+    # Under another user, and back again: the mirror is handed over, what is in /srv by the operator.
+    host.run("sh", "-c", "id ada >/dev/null 2>&1 || useradd --create-home ada; chown -Rh ada /srv/blog")
+    drop_in(host, SYNC_OF_BLOG, "[Service]\nUser=ada\n")
+    revision = host.push("blog")
+    assert host.deliver("blog", revision).status == 202
+    assert wait_for_job(host, "blog", "succeeded", count=2)["new_revision"] == revision
+    assert host.run("stat", "-c", "%U", mirror, f"{mirror}/HEAD", "/srv/blog/current").stdout == "ada\n" * 3
+    assert host.run("stat", "-c", "%U", "/var/lib/gitopsd/mirrors/shop").stdout == "gitopsd-sync\n"
+    host.run("rm", "-r", f"/etc/systemd/system/{SYNC_OF_BLOG}.d")
+    host.run("systemctl", "daemon-reload")
+    host.run("chown", "-Rh", "gitopsd-sync:", "/srv/blog")
     assert host.run("gitopsd", "sync", "blog", "--force").returncode == 0
 
 

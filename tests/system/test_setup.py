@@ -402,6 +402,22 @@ def test_the_branch_of_the_remote_is_followed_if_none_is_named(host: Host, remot
     assert "ref: main" in host.read("/etc/gitopsd/conf.d/other.yaml")
 
 
+@of_one_release
+def test_a_release_gets_a_directory_for_its_symlink_and_is_gone_through(host: Host, remote: str) -> None:
+    run(host, f"gitopsd add {remote} --strategy release")
+    assert "path: /srv/blog/current" in host.read(BLOG_FILE)
+    assert run(host, "stat --format '%U %a' /srv/blog").strip() == "gitopsd-sync 755"
+    assert not host.exists("/srv/blog/current")
+    run(host, f"gitopsd add {remote}")  # as it is
+    assert run(host, "gitopsd sync blog")
+    assert run(host, "readlink /srv/blog/current").startswith(".current.releases/")
+    assert host.exists("/srv/blog/current/README")
+    said = run(host, "gitopsd remove blog --yes")
+    assert "Stays: the releases in /srv/blog/.current.releases with the symlink /srv/blog/current, the mirror " in said
+    assert "the mirror /var/lib/gitopsd/mirrors/blog, the history and the logs" in said
+    assert host.exists("/srv/blog/current/README")
+
+
 def test_a_remote_over_ssh_gets_a_key_that_is_shown_and_tried(host: Host, remote: str) -> None:
     url = over_ssh(host, remote)
     first = host.run("gitopsd", "add", url, check=False)

@@ -13,6 +13,7 @@ UNITS = "/usr/local/lib/systemd/system"
 EXPOSURE = {
     "gitopsd.service": 0.5,
     "gitopsd-catchall.service": 0.5,
+    "gitopsd-notify.service": 1.2,
     "gitopsd-poll.service": 1.2,
     "gitopsd-tunnel.service": 1.3,
     "gitopsd-sync@blog.service": 1.7,

@@ -23,7 +23,7 @@ BASH, ZSH, FISH = PLACE / "gitopsd.bash", PLACE / "_gitopsd", PLACE / "gitopsd.f
 START = ""
 """What stands for a command where there is none yet."""
 
-TAKE_A_REPO = ("remove", "status", "why", "history", "logs", "run")
+TAKE_A_REPO = ("remove", "hold", "resume", "rollback", "status", "why", "history", "logs", "run")
 REPOS = {"blog", "my-shop.v2"}
 STATUS = {
     "repos": [

@@ -71,6 +71,29 @@ def test_the_content_of_the_opt_in_file_does_not_count(root: Path) -> None:
     assert find_repos(config(root)).repos["blog"].url == URL
 
 
+@pytest.mark.parametrize("below", ["site", "site/.current.releases", "elsewhere"])
+def test_a_release_below_a_root_is_no_repo_of_its_own(root: Path, below: str) -> None:
+    path, trees = root / "site" / "current", root / "site" / ".current.releases"
+    trees.mkdir(parents=True)
+    tree = checkout(trees / "20240502T191713.000000Z-0123456789ab")
+    path.symlink_to(f".current.releases/{tree.name}")
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere" / "link").symlink_to(tree)
+    site = replace(configured("site", path), strategy="release")
+
+    found = find_repos(config(root / below, site=site))
+
+    assert found == Found({"site": site})
+
+
+def test_a_checkout_beside_releases_is_a_repo(root: Path) -> None:
+    (root / ".current.releases").mkdir()
+    blog = checkout(root / "blog")
+    site = replace(configured("site", root / "current"), strategy="release")
+
+    assert find_repos(config(root, site=site)).repos == {"site": site, "blog": discovered("blog", blog)}
+
+
 def test_only_what_is_directly_below_a_root_is_looked_at(root: Path) -> None:
     (root / "group").mkdir()
     checkout(root / "group" / "blog")

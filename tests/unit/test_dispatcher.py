@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from gitopsd import dispatcher, lock
+from gitopsd import dispatcher, holds, lock
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, JobState, Outcome, Retry, Trigger
+from gitopsd.model import Config, Hold, JobState, Outcome, Retry, Trigger
 from gitopsd.store import Store, path_in
 from tests.site import wait_for
 
@@ -75,6 +75,15 @@ class House:
             self.store.enqueue(repo, Trigger.MANUAL)
             self.now += 1
         self.dispatcher.wake()
+
+    def hold(self, repo: str, *, until: float | None = None, revision: str | None = None) -> None:
+        assert self.config is not None
+        hold = Hold(repo=repo, by="root", reason="disk swap", at=self.now, until=until, revision=revision)
+        holds.write(self.config.state_dir, hold)
+
+    def resume(self, repo: str) -> None:
+        assert self.config is not None
+        holds.remove(self.config.state_dir, repo)
 
     def wait_for_starts(self, *repos: str) -> None:
         wait_for(lambda: len(self.syncs.started) >= len(repos), f"the start of {repos}, not {self.syncs.started}")
@@ -357,3 +366,122 @@ def test_a_dispatcher_that_was_stopped_starts_nothing_and_says_so(house: House) 
     assert house.syncs.started == []
     assert house.dispatcher.problem() == "the dispatcher has stopped"
     assert house.store.due() == ["blog"]
+
+
+# What is held
+
+
+def test_a_repo_that_is_held_is_not_started_until_it_is_resumed_and_others_are(house: House) -> None:
+    house.hold("blog")
+    house.want("blog", "shop")
+    house.wait_for_starts("shop")
+    house.look()
+    assert house.syncs.started == ["shop"]
+    house.resume("blog")
+    house.look()
+    house.wait_for_starts("shop", "blog")
+
+
+def test_a_repo_whose_hold_has_ended_is_started_at_the_next_look(house: House) -> None:
+    house.hold("blog", until=house.now + 100)
+    house.want("blog")
+    house.look()
+    assert house.syncs.started == []
+    house.now += 100
+    house.look()
+    house.wait_for_starts("blog")
+
+
+def test_a_rollback_is_started_under_its_own_hold_and_a_push_is_not(house: House) -> None:
+    house.hold("blog", revision="1" * 40)
+    house.want("blog")
+    house.look()
+    assert house.syncs.started == []
+    house.store.enqueue("blog", Trigger.ROLLBACK)
+    house.look()
+    house.wait_for_starts("blog")
+
+
+def test_a_rollback_is_not_started_under_a_hold_that_came_after_its_own(house: House) -> None:
+    house.store.enqueue("blog", Trigger.ROLLBACK)
+    house.hold("blog")
+    house.look()
+    assert house.syncs.started == []
+
+
+def test_a_job_that_nobody_runs_is_taken_up_although_its_repo_is_held_and_then_left(
+    house: House, uptime: list[float]
+) -> None:
+    house.store.enqueue("blog", Trigger.MANUAL)
+    assert house.store.claim("blog", lambda _: FAILED, RETRY)
+    house.hold("blog")
+    house.look()
+    house.wait_for_starts("blog")
+    interrupted = Outcome(state=JobState.INTERRUPTED, reason="no", exit_code=None)
+    assert house.store.claim("blog", lambda _: interrupted, RETRY, ()) is None
+    house.syncs.leave("blog")
+    uptime[0] += 60
+    house.look()
+    assert house.syncs.started == ["blog"]
+
+
+def test_a_hold_that_cannot_be_read_holds_is_a_problem_and_keeps_no_other_repo_back(
+    house: House, tmp_path: Path
+) -> None:
+    house.hold("blog")
+    file = tmp_path / "state" / "holds" / "blog.json"
+    file.write_text("nonsense")
+    house.want("blog", "shop")
+    house.wait_for_starts("shop")
+    wait_for(lambda: house.dispatcher.problem().startswith(f"hold {file}: is not what"), "the problem")
+    house.syncs.end("shop")
+    assert not house.dispatcher.is_idle(), "somebody has to see when it is mended"
+    house.resume("blog")
+    house.look()
+    house.wait_for_starts("shop", "blog")
+    wait_for(lambda: house.dispatcher.problem() == "", "the all-clear")
+
+
+def test_it_is_idle_while_all_that_waits_is_held(house: House) -> None:
+    house.hold("blog")
+    house.want("blog")
+    assert house.dispatcher.is_idle()
+    house.want("shop")
+    assert not house.dispatcher.is_idle()
+    house.wait_for_starts("shop")
+    house.syncs.end("shop")
+    assert house.dispatcher.is_idle()
+    house.resume("blog")
+    assert not house.dispatcher.is_idle()
+
+
+def test_it_is_not_idle_while_a_job_of_a_held_repo_is_recorded_as_running(house: House) -> None:
+    house.want("blog")
+    assert house.store.claim("blog", lambda _: FAILED, RETRY)
+    house.hold("blog")
+    assert not house.dispatcher.is_idle()
+
+
+def test_a_job_that_is_due_and_held_does_not_make_it_look_more_often(house: House) -> None:
+    house.hold("blog")
+    house.want("blog")
+    house.look()
+    assert house.dispatcher._pause_sec() == 5.0
+
+
+def test_what_is_held_takes_no_place_of_those_that_may_run(house: House) -> None:
+    assert house.config is not None
+    house.config = replace(house.config, max_parallel=1)
+    house.hold("blog")
+    house.want("blog", "shop")
+    house.wait_for_starts("shop")
+
+
+def test_that_a_sync_failed_before_its_job_is_no_problem_once_its_repo_is_held(
+    house: House, uptime: list[float]
+) -> None:
+    fail(house, uptime, 3)
+    house.hold("blog")
+    uptime[0] += 60
+    house.look()
+    assert house.dispatcher.problem() == ""

@@ -4,7 +4,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,10 @@ class Host:
     def poll(self) -> list[str]:
         """The repos for which a job was queued."""
         return poll.enqueue_moved(self.store, self.ask())
+
+    def look(self) -> None:
+        """A job is queued for each repo whose files are compared."""
+        poll.enqueue_looks(self.store, self.ask())
 
     def ask(self) -> list[Tip]:
         return poll.ask(self.repos, {"github-webhook-secret"})
@@ -195,6 +199,97 @@ def test_a_tip_that_was_set_back_has_moved_too(host: Host, remote: Remote) -> No
     assert host.poll() == ["blog"]
     host.finish(JobState.REFUSED, remote.tip())
     assert host.poll() == []
+
+
+def test_a_rollback_that_waits_for_its_next_try_takes_no_newer_tip_in_with_each_poll(
+    host: Host, remote: Remote, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.store.enqueue("blog", Trigger.ROLLBACK)
+    host.finish(JobState.FAILED, "1" * 40, retry=True)
+    with caplog.at_level(logging.INFO):
+        assert host.poll() == []
+    assert host.jobs() == [("rollback", "failed", None), ("rollback", "pending", None)]
+    assert caplog.messages == []
+
+
+# Where the files are compared
+
+
+@pytest.fixture
+def compared(host: Host, remote: Remote) -> Remote:
+    """The remote of a repo whose files each poll compares."""
+    host.repos = [replace(repo, drift="report") for repo in host.repos]
+    return remote
+
+
+def done(host: Host, remote: Remote, state: JobState = JobState.SUCCEEDED) -> None:
+    host.store.enqueue("blog", Trigger.MANUAL)
+    host.finish(state, remote.tip())
+
+
+@pytest.mark.parametrize("drift", ["report", "repair"])
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.UNCHANGED])
+def test_a_repo_whose_files_are_compared_gets_a_job_at_each_poll_though_its_tip_stands(
+    host: Host, remote: Remote, state: JobState, drift: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.repos = [replace(repo, drift=drift) for repo in host.repos]
+    done(host, remote, state)
+    for _ in range(2):
+        assert host.poll() == []
+        host.look()
+        assert host.jobs()[-1] == ("poll", "pending", remote.tip())
+        host.finish(JobState.UNCHANGED, remote.tip())
+    assert [(trigger, state) for trigger, state, _ in host.jobs()] == [("manual", state), ("poll", "unchanged")]
+
+
+def test_a_repo_whose_files_are_not_compared_gets_none(host: Host, remote: Remote) -> None:
+    done(host, remote)
+    host.look()
+    assert len(host.jobs()) == 1
+
+
+def test_while_a_job_waits_or_runs_the_files_are_not_compared(host: Host, compared: Remote) -> None:
+    done(host, compared)
+    waiting = host.store.enqueue("blog", Trigger.MANUAL)
+    host.look()
+    assert host.store.waiting() == [waiting]
+    host.claim()
+    host.look()
+    assert host.store.waiting() == []
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.REFUSED])
+def test_where_the_last_job_was_refused_or_has_failed_the_files_are_not_compared(
+    host: Host, compared: Remote, state: JobState
+) -> None:
+    done(host, compared, state)
+    host.look()
+    assert len(host.jobs()) == 1
+
+
+def test_where_a_look_would_be_a_deploy_there_is_none(host: Host, compared: Remote) -> None:
+    host.look()
+    assert host.jobs() == []  # it was never synced; that is for the poll itself to see
+    before = compared.tip()
+    done(host, compared)
+    host.leave_out(compared.push(), before)
+    assert host.poll() == []
+    host.look()
+    assert len(host.jobs()) == 1
+
+
+def test_where_the_remote_cannot_be_asked_the_files_are_not_compared(host: Host, compared: Remote) -> None:
+    done(host, compared)
+    compared.bare.rename(host.root / "away")
+    host.look()
+    assert len(host.jobs()) == 1
+
+
+def test_the_files_of_a_held_repo_wait_with_one_job(host: Host, compared: Remote) -> None:
+    done(host, compared)
+    for _ in range(3):
+        host.look()
+    assert len(host.store.waiting()) == 1
 
 
 # What a receiver's paths leave out

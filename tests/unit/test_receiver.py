@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from falcon import testing
 
-from gitopsd import journal
+from gitopsd import holds, journal
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Decision, Proxy, Receiver, Repo, Secret
+from gitopsd.model import Config, Decision, Hold, Proxy, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER
@@ -127,6 +127,53 @@ def test_every_repo_that_follows_the_branch_gets_a_job(parts: Parts) -> None:
     assert [delivery.reason for delivery in parts.store.deliveries("staging", limit=1)] == [
         "follows refs/heads/next, not refs/heads/main"
     ]
+
+
+def test_the_answer_to_a_push_to_a_held_repo_says_by_whom_and_why_and_the_job_waits(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = replace(parts.repos["blog"], name="shop", path=Path("/srv/shop"))
+    parts.repos = {**parts.repos, "shop": shop}
+    hold = Hold(repo="blog", by="root", reason="disk swap", at=NOW - 60, until=NOW + 60)
+    holds.write(parts.config.state_dir, hold)
+
+    with caplog.at_level(logging.INFO):
+        answer = parts.deliver(push())
+
+    blog, other = (parts.store.jobs(name, limit=1)[0] for name in ("blog", "shop"))
+    assert answer.status_code == 202
+    assert answer.json["jobs"] == [
+        {"id": blog.id, "repo": "blog", "held": "held by root: disk swap"},
+        {"id": other.id, "repo": "shop"},
+    ]
+    assert [job.repo for job in parts.store.waiting()] == ["blog", "shop"]
+    assert [message.endswith("as job 1 of blog, held by root: disk swap") for message in caplog.messages] == [
+        True,
+        False,
+    ]
+    assert catalog.kinds_of(caplog.records) == {Kind.DELIVERY_ACCEPTED}
+
+
+def test_a_hold_that_has_ended_is_not_told(parts: Parts) -> None:
+    hold = Hold(repo="blog", by="root", reason="disk swap", at=NOW - 60, until=NOW)
+    holds.write(parts.config.state_dir, hold)
+    assert "held" not in parts.deliver(push()).json["jobs"][0]
+
+
+def test_a_hold_that_cannot_be_read_costs_no_delivery_and_tells_nobody_outside_where_it_is(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold = Hold(repo="blog", by="root", reason="disk swap", at=NOW)
+    holds.write(parts.config.state_dir, hold)
+    file = parts.config.state_dir / "holds" / "blog.json"
+    file.write_text("nonsense")
+
+    answer = parts.deliver(push())
+
+    assert answer.status_code == 202
+    assert answer.json["jobs"] == [{"id": 1, "repo": "blog", "held": "held: its hold cannot be read"}]
+    assert len(parts.store.waiting()) == len(parts.jobs_at_wake) == 1
+    assert f"hold {file}: is not what gitopsd writes" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -746,6 +746,222 @@ def test_what_an_event_asked_for_and_was_not_done_is_done_by_the_next_run(
     assert (tags_of(last := claim(store)), last.force) == ("", False)
 
 
+# Rollbacks, and what is held
+
+ROLLBACK_ONLY = (Trigger.ROLLBACK,)
+
+
+def enqueue_push(store: Store, delivery_id: str, *tags: str) -> int:
+    return store.accept(delivery(delivery_id), [pushed(*tags)]).jobs[0]
+
+
+@pytest.mark.parametrize("waits", ["a push", "a retry", "a rollback"])
+def test_a_rollback_takes_the_place_of_what_waits_and_nothing_of_what_that_was_to_do(
+    store: Store, clock: Clock, waits: str
+) -> None:
+    enqueue_push(store, "one", "a")
+    if waits == "a retry":
+        store.finish(claim(store), FAILED, RETRY)
+    if waits == "a rollback":
+        store.enqueue("blog", Trigger.ROLLBACK, force=True)
+    (waiting,) = store.waiting()
+
+    job = store.enqueue("blog", Trigger.ROLLBACK)
+
+    assert store.waiting() == [job]
+    assert (job.trigger, job.retry_of, job.due_at) == (Trigger.ROLLBACK, waiting.id, clock.now)
+    assert (job.force, job.images, job.event, job.revision, job.attempts) == (False, (), None, None, 1)
+    gone = store.job(waiting.id)
+    assert gone
+    assert (gone.state, gone.reason, gone.finished_at) == (JobState.SUPERSEDED, "a rollback came", clock.now)
+
+
+@pytest.mark.parametrize("end", [outcome(JobState.FAILED), outcome(JobState.REFUSED)])
+def test_a_rollback_does_not_do_what_an_event_asked_for_and_was_not_done(store: Store, end: Outcome) -> None:
+    enqueue_push(store, "one", "a")
+    store.finish(claim(store), end, RETRY)
+    store.enqueue("blog", Trigger.ROLLBACK)
+
+    job = claim(store)
+
+    assert (job.force, job.images, job.event) == (False, (), None)
+
+
+@pytest.mark.parametrize("end", [FAILED, UNREACHABLE, None])
+def test_a_rollback_that_came_during_a_run_takes_nothing_of_it_if_that_has_no_success(
+    store: Store, end: Outcome | None
+) -> None:
+    enqueue_push(store, "one", "a")
+    running = claim(store)
+    rollback = store.enqueue("blog", Trigger.ROLLBACK)
+
+    done = store.finish(running, end or interrupted(running), RETRY)
+
+    assert store.waiting() == [replace(rollback, retry_of=running.id)]
+    assert store.successor(done) == store.waiting()[0]
+
+
+def test_a_push_is_taken_in_by_a_rollback_that_waits(store: Store) -> None:
+    rollback = store.enqueue("blog", Trigger.ROLLBACK)
+
+    assert enqueue_push(store, "one", "a") == rollback.id
+
+    (job,) = store.waiting()
+    assert (job.trigger, job.delivery, tags_of(job)) == (Trigger.ROLLBACK, "one", "a")
+
+
+@pytest.mark.parametrize("trigger", [Trigger.POLL, Trigger.TIMER, Trigger.WEBHOOK])
+def test_a_rollback_that_is_to_be_tried_again_gives_way_to_no_push_and_keeps_its_time(
+    store: Store, clock: Clock, trigger: Trigger
+) -> None:
+    store.enqueue("blog", Trigger.ROLLBACK)
+    store.finish(claim(store), FAILED, RETRY)
+    (waiting,) = store.waiting()
+    clock.now += 10
+
+    job = store.enqueue("blog", trigger, revision="3" * 40)
+
+    assert job == replace(waiting, revision="3" * 40)
+    assert (job.attempts, job.due_at) == (2, START + 30)
+
+
+@pytest.mark.parametrize("attempt", ["first", "second"])
+def test_a_rollback_that_waits_gives_way_to_what_a_person_wants(store: Store, clock: Clock, attempt: str) -> None:
+    store.enqueue("blog", Trigger.ROLLBACK)
+    if attempt == "second":
+        store.finish(claim(store), FAILED, RETRY)
+    enqueue_push(store, "one", "a")
+    (waiting,) = store.waiting()
+
+    job = store.enqueue("blog", Trigger.MANUAL)
+
+    assert (job.trigger, job.retry_of, job.due_at, job.attempts) == (Trigger.MANUAL, waiting.id, clock.now, 1)
+    assert (job.force, tags_of(job)) == (True, "a"), "what a push asked for meanwhile is not forgotten"
+    assert store.waiting() == [job]
+
+
+def test_a_push_during_a_rollback_that_fails_waits_with_it_for_its_next_try(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.ROLLBACK)
+    rollback = claim(store)
+    number = enqueue_push(store, "one", "a")
+
+    done = store.finish(rollback, FAILED, RETRY)
+
+    assert done.reason.endswith("; attempt 1 of 3, the next in 30 s")
+    (job,) = store.waiting()
+    assert (job.id, job.trigger, job.retry_of, tags_of(job)) == (number, Trigger.ROLLBACK, rollback.id, "a")
+    assert (job.attempts, job.failures, job.due_at) == (2, 1, clock.now + 30)
+
+
+def test_a_push_during_a_rollback_that_is_killed_does_not_keep_it_from_being_done(store: Store) -> None:
+    store.enqueue("blog", Trigger.ROLLBACK)
+    rollback = claim(store)
+    enqueue_push(store, "one", "a")
+
+    again = store.claim("blog", interrupted, RETRY, ROLLBACK_ONLY)
+
+    assert again
+    assert (again.trigger, again.retry_of, again.interruptions) == (Trigger.ROLLBACK, rollback.id, 1)
+
+
+def test_a_person_s_wish_during_a_rollback_that_fails_takes_its_place(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.ROLLBACK)
+    rollback = claim(store)
+    wish = store.enqueue("blog", Trigger.MANUAL)
+
+    store.finish(rollback, FAILED, RETRY)
+
+    assert store.waiting() == [replace(wish, retry_of=rollback.id)]
+
+
+@pytest.mark.parametrize("trigger", list(Trigger))
+@pytest.mark.parametrize("triggers", [ROLLBACK_ONLY, ()], ids=["a rollback", "nothing"])
+def test_a_job_is_claimed_only_where_its_trigger_may(
+    store: Store, trigger: Trigger, triggers: tuple[Trigger, ...]
+) -> None:
+    job = store.enqueue("blog", trigger)
+
+    claimed = store.claim("blog", interrupted, RETRY, triggers)
+
+    assert (claimed is not None) == (trigger in triggers)
+    if claimed is None:
+        assert store.waiting() == [job]
+
+
+def test_a_job_whose_runner_is_gone_is_recorded_as_interrupted_also_where_it_may_not_be_done_again(
+    store: Store,
+) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    claim(store)
+
+    assert store.claim("blog", interrupted, RETRY, ROLLBACK_ONLY) is None
+
+    assert states(store) == ["interrupted", "pending"]
+
+
+# Polls that look at the files
+
+
+def look(store: Store, state: JobState = JobState.UNCHANGED, trigger: Trigger = Trigger.POLL) -> int:
+    job_id = store.enqueue("blog", trigger).id
+    store.finish(claim(store), outcome(state), RETRY)
+    return job_id
+
+
+def numbers(store: Store) -> list[int]:
+    return [job.id for job in reversed(store.jobs("blog", limit=100))]
+
+
+def test_of_looks_in_a_row_that_found_nothing_the_last_is_kept(store: Store) -> None:
+    first = look(store, JobState.SUCCEEDED)
+    store.enqueue("shop", Trigger.POLL)
+    store.finish(claim(store, "shop"), outcome(JobState.UNCHANGED), RETRY)
+    looks = [look(store) for _ in range(3)]
+
+    assert numbers(store) == [first, looks[-1]]
+    assert store.last_job("blog", done=True) == store.job(looks[-1])
+    assert len(store.jobs("shop", limit=10)) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "trigger"),
+    [
+        (JobState.SUCCEEDED, Trigger.POLL),
+        (JobState.REFUSED, Trigger.POLL),
+        (JobState.FAILED, Trigger.POLL),
+        (JobState.UNCHANGED, Trigger.MANUAL),
+        (JobState.UNCHANGED, Trigger.TIMER),
+    ],
+)
+def test_what_found_something_or_was_no_poll_s_look_is_kept(store: Store, state: JobState, trigger: Trigger) -> None:
+    kept = [look(store), look(store, state, trigger), look(store)]
+
+    assert numbers(store) == kept
+
+
+def test_a_look_that_a_delivery_has_joined_is_kept(store: Store) -> None:
+    kept = [look(store)]
+    for delivery_id in ("one", "two"):
+        kept.append(store.enqueue("blog", Trigger.POLL).id)
+        store.accept(delivery(delivery_id), [match()])
+        store.finish(claim(store), outcome(JobState.UNCHANGED), RETRY)
+    kept.append(look(store))
+
+    assert numbers(store) == kept
+
+
+def test_a_look_that_took_over_from_another_job_is_kept(store: Store, clock: Clock) -> None:
+    store.enqueue("blog", Trigger.POLL)
+    failed = store.finish(claim(store), FAILED, RETRY)
+    clock.now += 30
+    store.finish(claim(store), outcome(JobState.UNCHANGED), RETRY)
+    successor = store.successor(failed)
+    look(store)
+
+    assert successor
+    assert store.successor(failed) == successor
+
+
 # Deliveries
 
 

@@ -5,21 +5,25 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gitopsd import joblog, journal, lock, sync
+from gitopsd import holds, joblog, journal, lock, sync
 from gitopsd.errors import BusyError, GitopsdError
 from gitopsd.journal import Kind
 from gitopsd.model import (
     Config,
     Decision,
     Delivery,
+    Hold,
     Job,
     JobState,
     Keep,
     Match,
+    Outcome,
     Repo,
     Retry,
     Trigger,
@@ -29,6 +33,7 @@ from tests import catalog
 from tests.journald import journald, read_entry
 
 NOW = 1_700_000_000.0
+INTERRUPTED = Outcome(state=JobState.INTERRUPTED, reason="it was killed", exit_code=None)
 
 
 class Bench:
@@ -43,7 +48,8 @@ class Bench:
             retry=Retry(tries=2, delay_sec=60),
             keep=Keep(logs=2),
         )
-        self.store = Store(path_in(self.config.state_dir), lambda: NOW)
+        self.now = NOW
+        self.store = Store(path_in(self.config.state_dir), lambda: self.now)
         self.repo = Repo(name="blog", url="/nowhere", ref="main", path=root / "checkout")
         self.write_engine("true")
 
@@ -53,12 +59,23 @@ class Bench:
         self.config.engine.chmod(0o755)
 
     def sync(self, stop_fd: int | None = None) -> None:
-        sync.run(self.config, "blog", self.store, self.find, stop_fd, clock=lambda: NOW)
+        sync.run(self.config, "blog", self.store, self.find, stop_fd, clock=lambda: self.now)
 
     def find(self, name: str) -> Repo:
         if name != "blog":
             raise GitopsdError(f"there is no repo '{name}'")
         return self.repo
+
+    def hold(self, *, until: float | None = None, revision: str | None = None) -> None:
+        hold = Hold(repo="blog", by="root", reason="disk swap", at=NOW, until=until, revision=revision)
+        holds.write(self.config.state_dir, hold)
+
+    def resume(self) -> None:
+        holds.remove(self.config.state_dir, "blog")
+
+    def pins(self) -> list[str]:
+        """What each run of an engine that notes that down was pinned to."""
+        return (self.root / "pins").read_text().splitlines()
 
     def want(self) -> Job:
         return self.store.enqueue("blog", Trigger.MANUAL)
@@ -186,6 +203,136 @@ def test_only_the_newest_logs_are_kept(bench: Bench) -> None:
         bench.sync()
     kept = [number for number in numbers if joblog.log_path(bench.config.state_dir, "blog", number).exists()]
     assert kept == numbers[-2:]
+
+
+def test_a_repo_with_a_retry_of_its_own_is_tried_again_by_that(bench: Bench) -> None:
+    repo = replace(bench.repo, retry=Retry(tries=1))
+    bench.config = replace(bench.config, repos={"blog": repo})
+    bench.want()
+    bench.write_engine("exit 1")
+    bench.sync()
+    assert bench.states() == ["failed"]
+
+
+def test_what_was_interrupted_again_and_again_waits_by_the_retry_of_its_repo(bench: Bench) -> None:
+    repo = replace(bench.repo, retry=Retry(delay_sec=7))
+    bench.config = replace(bench.config, repos={"blog": repo})
+    bench.want()
+    for _ in range(2):
+        bench.store.claim("blog", lambda _: INTERRUPTED, Retry())
+    bench.sync()
+    assert bench.store.next_due_at() == NOW + 7
+
+
+def test_the_log_of_a_look_that_found_nothing_goes_with_its_record(bench: Bench) -> None:
+    numbers = []
+    for _ in range(3):
+        numbers.append(bench.store.enqueue("blog", Trigger.POLL).id)
+        bench.sync()
+    assert [job.id for job in bench.store.jobs("blog", limit=9)] == numbers[-1:]
+    logs = joblog.log_path(bench.config.state_dir, "blog", 0).parent
+    assert [path.name for path in logs.iterdir()] == [f"{numbers[-1]}.log"]
+
+
+# What is held
+
+PIN = 'echo "$GITOPSD_REVISION" >> "$(dirname "$0")/pins"'
+
+
+def test_a_repo_that_is_held_keeps_its_job_until_it_is_resumed(bench: Bench) -> None:
+    bench.hold()
+    bench.want()
+    bench.sync()
+    assert (bench.runs(), bench.states()) == (0, ["pending"])
+    bench.resume()
+    bench.sync()
+    assert (bench.runs(), bench.states()) == (1, ["unchanged"])
+
+
+def test_a_hold_that_has_ended_holds_nothing(bench: Bench) -> None:
+    bench.hold(until=NOW + 1)
+    bench.want()
+    bench.sync()
+    assert bench.runs() == 0
+    bench.now += 1
+    bench.sync()
+    assert bench.runs() == 1
+
+
+def test_a_run_is_not_ended_by_a_hold_and_is_the_last_one(bench: Bench) -> None:
+    bench.want()
+
+    def find(name: str) -> Repo:
+        bench.hold()
+        bench.want()
+        return bench.find(name)
+
+    sync.run(bench.config, "blog", bench.store, find, None, clock=lambda: NOW)
+    assert (bench.runs(), bench.states()) == (1, ["unchanged", "pending"])
+
+
+def test_a_rollback_goes_to_the_revision_of_its_hold_and_nothing_else_does(bench: Bench) -> None:
+    bench.write_engine(PIN)
+    bench.want()
+    bench.sync()
+    bench.hold(revision="1" * 40)
+    bench.want()
+    bench.sync()
+    bench.store.enqueue("blog", Trigger.ROLLBACK)
+    bench.sync()
+    bench.want()
+    bench.sync()
+    assert bench.pins() == ["", "1" * 40]
+    assert bench.states() == ["unchanged", "superseded", "unchanged", "pending"]
+    bench.resume()
+    bench.sync()
+    assert bench.pins() == ["", "1" * 40, ""]
+
+
+def test_a_rollback_whose_hold_came_after_our_look_goes_to_its_revision_all_the_same(bench: Bench) -> None:
+    bench.write_engine(PIN)
+
+    class Late(Store):
+        """Somebody rolls back between the look at the hold and the claim."""
+
+        def claim(self, *words: Any) -> Job | None:
+            if not bench.store.jobs("blog", limit=1):
+                bench.hold(revision="1" * 40)
+                bench.store.enqueue("blog", Trigger.ROLLBACK)
+            return super().claim(*words)
+
+    store = Late(path_in(bench.config.state_dir), lambda: NOW)
+    try:
+        sync.run(bench.config, "blog", store, bench.find, None, clock=lambda: NOW)
+    finally:
+        store.close()
+    assert bench.pins() == ["1" * 40]
+
+
+def test_a_rollback_under_a_hold_that_came_after_its_own_waits(bench: Bench) -> None:
+    bench.store.enqueue("blog", Trigger.ROLLBACK)
+    bench.hold()
+    bench.sync()
+    assert (bench.runs(), bench.states()) == (0, ["pending"])
+
+
+def test_what_a_dead_sync_of_a_held_repo_left_is_recorded_and_not_done_again(bench: Bench) -> None:
+    bench.want()
+    bench.store.claim("blog", lambda _: pytest.fail("nothing was interrupted yet"), bench.config.retry)
+    bench.hold()
+    bench.sync()
+    assert (bench.runs(), bench.states()) == (0, ["interrupted", "pending"])
+
+
+def test_while_there_is_no_telling_whether_a_repo_is_held_nothing_is_done(bench: Bench) -> None:
+    bench.hold()
+    file = bench.config.state_dir / "holds" / "blog.json"
+    file.write_text("nonsense")
+    bench.want()
+    with pytest.raises(GitopsdError, match=f"^hold {file}: is not what gitopsd writes"):
+        bench.sync()
+    assert (bench.runs(), bench.states()) == (0, ["pending"])
+    assert lock.is_free(bench.config.state_dir, "blog")
 
 
 # What is told of it
