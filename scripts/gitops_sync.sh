@@ -21,7 +21,7 @@ health_interval=${GITOPSD_HEALTH_INTERVAL:-2} health_tries=${GITOPSD_HEALTH_TRIE
 health_timeout=${GITOPSD_HEALTH_TIMEOUT:-10}
 
 repo="" gate_command=() deploy_command=() health_command=() units=() git_dir="" common_dir="" refs=refs/gitopsd
-ssh="" tags="" tag="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save="" in_the_way=()
+ssh="" tags="" tag="" all_there="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save="" in_the_way=()
 printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
 [[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 

@@ -73,7 +73,15 @@ class Host(Site):
         assert sorted(known) == sorted([f"worktree {self.git_dir if self.is_release else self.path}", *trees])
         assert len(list(self.git_dir.glob("worktrees/*"))) == len(trees)
         assert not list(self.git_dir.rglob("*.lock"))
-        assert self.ask("fsck", "--no-dangling", "--connectivity-only") == ""
+        assert self.ask("fsck", "--no-dangling") == ""
+
+    def holds(self, content: str) -> bool:
+        """Whether somebody who looks for this text finds it: in a tree, or in a commit that a ref leads to."""
+        for tree in [self.path, *self.releases]:
+            files = (file for file in tree.rglob("*") if file.is_file() and ".git" not in file.relative_to(tree).parts)
+            if any(content in file.read_text() for file in files):
+                return True
+        return bool(self.ask("log", "--all", "-m", "--format=%H", f"-S{content}"))
 
     def live(self) -> dict[str, tuple[object, ...]]:
         """All that a reader of `path` sees, byte for byte, and whether it was written anew."""

@@ -52,6 +52,8 @@ def try_targets(config_path: Path) -> int:
     config = configuration.load(config_path)
     if not config.notify.urls:
         raise GitopsdError(f"{config.source} names nobody to notify; name a credential under notify.urls")
+    if _uses_units(config) and os.geteuid() != 0:
+        raise GitopsdError(f"only root may read {systemd.NOTIFY_DIRECTORY}; run: sudo gitopsd notify --test")
     found = targets.load(config.notify.urls, _environment(config))
     out = terminal.console()
     with terminal.waiting(out, "sending"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import DEPLOY_FAILED, MISCONFIGURED, REFUSED, TRY_AGAIN, Site
+from tests.engine import DEPLOY_FAILED, MISCONFIGURED, REFUSED, TRY_AGAIN, Run, Site
 from tests.remote import Remote, git, git_environment
 from tests.strategies import Host, both_strategies, copy_of
 
@@ -62,10 +62,17 @@ def commit_in(tree: Path, name: str, content: str) -> str:
     return git(tree, "rev-parse", "HEAD")
 
 
-def push_until_pruned(host: Host, tree: Path) -> None:
-    for _ in range(4):
+def push_often(host: Host) -> Run:
+    """Push and sync until none of the releases that were there is to be kept; the last run."""
+    for _ in range(2):
         host.remote.push()
-        host.synced()
+        host.synced(GITOPSD_KEEP="2")
+    host.remote.push()
+    return host.synced(GITOPSD_KEEP="2")
+
+
+def push_until_pruned(host: Host, tree: Path) -> None:
+    push_often(host)
     assert not tree.exists()
 
 
@@ -319,15 +326,9 @@ def test_a_mirror_that_was_moved_away_is_made_anew_and_no_tree_is_touched(releas
     released.git_dir.rename(released.directory / "moved away")
     released.deployed(remote.tip())
     assert released.path.resolve() != before
-    push_and_sync_often(released)
+    push_often(released)
     assert (before / "README").read_text() == "an edit\n"
     assert (before / "notes").read_text() == "mine\n"
-
-
-def push_and_sync_often(host: Host) -> None:
-    for _ in range(4):
-        host.remote.push()
-        host.synced(GITOPSD_KEEP="2")
 
 
 def test_a_mirror_that_is_broken_is_refused_and_what_is_live_stays(released: Host) -> None:
@@ -361,7 +362,7 @@ def test_a_live_release_that_git_no_longer_knows_is_no_release_and_stays(release
     (tree / ".git").unlink()
     (tree / "notes").write_text("mine\n")
     released.deployed(remote.tip())
-    push_and_sync_often(released)
+    push_often(released)
     assert (tree / "notes").read_text() == "mine\n"
 
 
@@ -369,7 +370,7 @@ def test_a_copy_that_somebody_made_of_a_release_is_left_alone(released: Host) ->
     copy = released.path.resolve().with_name("99990101T000000.000000Z-before-i-try-it")
     subprocess.run(["cp", "-a", "--", str(released.path.resolve()), str(copy)], check=True)
     (copy / "notes").write_text("mine\n")
-    push_and_sync_often(released)
+    push_often(released)
     assert (copy / "notes").read_text() == "mine\n"
 
 
@@ -593,9 +594,7 @@ def test_a_release_with_a_conflict_in_it_stays(inhabited: Host) -> None:
     commit_in(tree, "page", "other\n")
     with pytest.raises(AssertionError, match="exited with 1"):
         git(tree, "merge", "--quiet", "side")
-    for _ in range(4):
-        inhabited.remote.push()
-        inhabited.synced()
+    push_often(inhabited)
     assert "<<<<<<<" in (tree / "page").read_text()
     assert len(inhabited.releases) == 3
 
@@ -604,9 +603,7 @@ def test_a_release_with_a_repository_in_it_that_came_after_its_deploy_stays(inha
     tree = inhabited.path.resolve()
     git(tree, "init", "--quiet", "mine")
     commit_in(tree / "mine", "page", "mine\n")
-    for _ in range(4):
-        inhabited.remote.push()
-        run = inhabited.synced()
+    run = push_often(inhabited)
     assert f"{tree} stays" in run.stdout
     assert git(tree / "mine", "show", "HEAD:page") == "mine"
     assert len(inhabited.releases) == 3
@@ -623,9 +620,7 @@ def test_a_repository_that_the_deploy_made_goes_unless_somebody_worked_in_it(rel
         commit_in(tree / "made", "README", "mine\n")
     elif how == "edit":
         (tree / "made" / "README").write_text("mine\n")
-    for _ in range(4):
-        released.remote.push()
-        released.synced()
+    push_often(released)
     assert tree.exists() == (how != "untouched")
 
 
@@ -692,9 +687,7 @@ def test_a_release_whose_submodule_somebody_worked_in_stays(host: Host, module: 
             git(theme, "stash", "--quiet")
         elif how == "overlooked":
             git(theme, "update-index", "--assume-unchanged", "README")
-    for _ in range(4):
-        host.remote.push()
-        run = host.synced()
+    run = push_often(host)
     assert f"{tree} stays" in run.stdout
     assert theme.exists()
 

@@ -168,6 +168,8 @@ def test_a_trial_and_check_go_by_the_files_of_the_unit(host: Host) -> None:
     done = host.run("gitopsd", "notify", "--test")
     assert done.stdout == "✓ phone-url: the message was taken\n"
     assert titles(host) == ["gitopsd can be heard from " + host.run("uname", "-n").stdout.strip()]
+    done = host.run("gitopsd", "notify", "--test", user="gitopsd-sync", check=False)
+    assert done.stderr == "gitopsd: only root may read /etc/gitopsd/notify; run: sudo gitopsd notify --test\n"
     shown = host.run("gitopsd", "check", check=False).stdout
     assert "✓ notify: phone-url\n" in shown
     assert "✓ blog: statuses: token 'forge-token'\n" in shown

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopsd import cli
+from gitopsd.cli.parser import make_parser
 from gitopsd.config import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ BASH, ZSH, FISH = PLACE / "gitopsd.bash", PLACE / "_gitopsd", PLACE / "gitopsd.f
 START = ""
 """What stands for a command where there is none yet."""
 
-TAKE_A_REPO = ("remove", "hold", "resume", "rollback", "status", "why", "history", "logs", "run")
+TAKE_A_REPO = ("rescued", "remove", "hold", "resume", "rollback", "status", "why", "history", "logs", "run")
 REPOS = {"blog", "my-shop.v2"}
 STATUS = {
     "repos": [
@@ -38,7 +38,7 @@ STATUS = {
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    found = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found[0].choices)
 
 
@@ -48,11 +48,11 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def known_options() -> dict[str, set[str]]:
-    return {START: options(cli._parser()), **{name: options(parser) for name, parser in commands().items()}}
+    return {START: options(make_parser()), **{name: options(parser) for name, parser in commands().items()}}
 
 
 def test_every_option_has_a_long_name() -> None:
-    parsers = [cli._parser(), *commands().values()]
+    parsers = [make_parser(), *commands().values()]
     names = [action.option_strings for parser in parsers for action in parser._actions if action.option_strings]
 
     assert [each for each in names if not any(name.startswith("--") for name in each)] == []

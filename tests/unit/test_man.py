@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gitopsd import __version__, cli, script
+from gitopsd import __version__, script
 from gitopsd.cli import exits
+from gitopsd.cli.parser import make_parser
 from gitopsd.config import load, schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +112,7 @@ def options_in(words: str) -> set[str]:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    found = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found[0].choices)
 
 
@@ -169,7 +170,7 @@ def test_every_option_and_argument_of_a_command_is_in_the_manual_and_no_other(pa
 def test_the_options_before_a_command_are_in_the_manual_and_no_others(pages: Mapping[str, str]) -> None:
     described = entries(sections(pages["gitopsd.8"])["OPTIONS"])
 
-    assert options_in(" ".join(described)) == options(cli._parser()) | {"-h", "--help"}
+    assert options_in(" ".join(described)) == options(make_parser()) | {"-h", "--help"}
 
 
 def test_every_exit_code_is_in_the_manual_and_no_other(pages: Mapping[str, str]) -> None:
@@ -191,7 +192,7 @@ def test_what_an_example_runs_is_taken_by_the_parser(pages: Mapping[str, str]) -
     calls = [shlex.split(line.partition("|")[0], comments=True) for line in lines if line.startswith("gitopsd ")]
 
     for call in calls:
-        assert cli._parser().parse_args(call[1:]).command, call
+        assert make_parser().parse_args(call[1:]).command, call
     assert len(calls) > 5
 
 
