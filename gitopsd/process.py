@@ -1,4 +1,4 @@
-"""Run one command: argv, environment, time limit, process group."""
+"""Run one command: argv, environment, time limit, session."""
 
 import contextlib
 import os
@@ -50,10 +50,10 @@ def run(
     keep_fds: Sequence[int] = (),
     stop_fd: int | None = None,
 ) -> Ended:
-    """Run `argv` in a process group of its own until it ends, and its whole group with it.
+    """Run `argv` in a session of its own until it ends, and its whole session with it.
 
-    `on_output` gets what the group writes to stdout and stderr, as it comes. `keep_fds` stay open in the command. The
-    group is told to end after `timeout_sec` seconds, or once `stop_fd` is readable, and killed GRACE_SEC later.
+    `on_output` gets what the session writes to stdout and stderr, as it comes. `keep_fds` stay open in the command. The
+    session is told to end after `timeout_sec` seconds, or once `stop_fd` is readable, and killed GRACE_SEC later.
 
     Raises GitopsdError if the command cannot be started.
     """
@@ -70,9 +70,9 @@ def run(
         try:
             told_to_end = _follow(child, selector, timeout_sec, on_output)
         finally:
-            # Nothing of the group may outlive the run. Kill before wait: while the leader is a zombie its number
+            # Nothing of the session may outlive the run. Kill before wait: while the leader is a zombie its number
             # cannot go to a stranger.
-            _signal_group(child, signal.SIGKILL)
+            _signal_session(child, signal.SIGKILL)
             code = child.wait()
             os.close(pid_fd)
         for _ in range(_LAST_WORDS_CHUNKS):
@@ -89,7 +89,7 @@ def run(
 def start(
     argv: Sequence[str], *, environment: Mapping[str, str], output: int | None = None, keep_fds: Sequence[int] = ()
 ) -> Child:
-    """Start `argv` in a process group of its own and do not wait. `output` as in subprocess; None: where ours goes.
+    """Start `argv` in a session of its own and do not wait. `output` as in subprocess; None: where ours goes.
 
     Raises GitopsdError if the command cannot be started.
     """
@@ -159,7 +159,7 @@ def _follow(
             selector.unregister(ready["stop"].fileobj)
         if (late or "stop" in ready) and not told_to_end:
             told_to_end = "timeout" if late else "stop"
-            _signal_group(child, signal.SIGTERM)
+            _signal_session(child, signal.SIGTERM)
             deadline = time.monotonic() + GRACE_SEC
 
 
@@ -174,9 +174,22 @@ def _hand_on(fd: int, on_output: Callable[[bytes], None]) -> bool:
     return bool(chunk)
 
 
-def _signal_group(leader: Child, number: signal.Signals) -> None:
+def _signal_session(leader: Child, number: signal.Signals) -> None:
+    """Signal the leader's group, and what has made a group of its own in its session, as timeout(1) does."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader.pid, number)
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and _session_of(int(entry.name)) == leader.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.name), number)
+
+
+def _session_of(pid: int) -> int:
+    """0 for a process that has ended."""
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return 0
 
 
 def _signal_name(number: int) -> str:

@@ -218,7 +218,9 @@ def _outcome(repo: Repo, ended: process.Ended, report: Report) -> Outcome:
         new_revision=report.values.get("new_revision") or None,
         phases=report.phases,
         # What was rolled back is known to be bad: only a newer revision, or a person, makes it another try.
-        retry=state is JobState.FAILED and ended.exit_code != EXIT_CONFIG and "rolled_back" not in report.values,
+        retry=state is JobState.FAILED
+        and ended.exit_code != EXIT_CONFIG
+        and (keep_trying or "rolled_back" not in report.values),
         keep_trying=keep_trying,
     )
 

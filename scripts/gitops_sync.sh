@@ -6,6 +6,9 @@
 # out of a sync that did not succeed.
 # shellcheck disable=SC2015,SC2329  # A && B || fail: whichever of both fails; what is given to `try` is called
 set -uo pipefail
+# Names of files are bytes, and git is read by its words. What deploys gets its own locale back.
+their_locale=${LC_ALL-}
+export LC_ALL=C
 
 readonly DEPLOY_FAILED=1 TRY_AGAIN=75 REFUSED=77 MISCONFIGURED=78
 
@@ -48,6 +51,8 @@ fail() {
     local reason
     reason=$(printf '%s' "$2" | mask)
     reason=${reason//[[:cntrl:]]/ }
+    [[ $went_back != yes || $attempt || $reason == *"rolled back to"* ]] ||
+        reason="rolled back to ${deployed:0:12}; then: $reason"
     printf 'gitops_sync.sh: %s\n' "$reason" >&2
     if [[ $attempt ]]; then printf '%s' "$reason" >"$attempt"; else emit reason "$reason"; fi
     exit "$1"
@@ -75,11 +80,13 @@ first_five() {
     (($# <= 5)) || printf ' and %d more' $(($# - 5))
 }
 
-# What an operator may have switched on in the checkout and what would outlive us or reach beyond it stays off.
+# What an operator may have switched on in the checkout and what would outlive us or reach beyond it stays off. What git
+# has written is on the disk when it ends: a power cut must not leave a ref without its commit.
 git() {
     local -x GIT_TERMINAL_PROMPT=0
     [[ ! $ssh ]] || local -x GIT_SSH_COMMAND=$ssh
-    command git --no-replace-objects -c core.fsmonitor=false -c core.quotePath=false -c submodule.recurse=false "$@"
+    command git --no-replace-objects -c core.fsmonitor=false -c core.quotePath=false -c submodule.recurse=false \
+        -c core.fsync=loose-object,pack,pack-metadata,reference -c fetch.unpackLimit=1 "$@"
 }
 
 revision() { git rev-parse --verify --quiet "$1^{commit}"; }
@@ -111,8 +118,8 @@ useful_line() {
     while IFS= read -r line; do
         case $line in
             "" | hint:* | warning:* | "From "* | "Please make sure"* | "and the repository exists."*) continue ;;
-            # It stands below what ssh says, or alone.
-            "fatal: Could not read from remote repository."*) last=${last:-$line} && continue ;;
+            # Alone, or below what ssh has said; above the line that has the file's name.
+            "fatal: Could not read from remote repository."* | "error: external filter "*) last=${last:-$line} && continue ;;
             "error: unable to write "*) printf '%s; is the disk full?' "$line" && return ;;
             fatal:* | error:* | ERROR:*) printf '%s' "$line" && return ;;
         esac
@@ -170,12 +177,12 @@ read_remote() {
     type -P git >/dev/null || fail "$MISCONFIGURED" "git is not installed (PATH=$PATH)" # not our function of that name
     [[ $url != -* && ($url == /* || $url == *:*) ]] ||
         fail "$MISCONFIGURED" "$repo: GITOPSD_URL '$url' is neither a URL nor an absolute path"
-    ref=${ref#refs/heads/}
-    if [[ $ref == refs/tags/?* || $ref == *[*?]* ]]; then
+    if [[ $ref == refs/tags/?* || ($ref == *[*?]* && $ref != refs/*) ]]; then
         tags=${ref#refs/tags/}
         [[ $(command git check-ref-format --branch "${tags//[*?]/x}" 2>/dev/null) && $tags != *[[\\]* ]] ||
             fail "$MISCONFIGURED" "$repo: GITOPSD_REF '$ref' is not a pattern of tags"
     else
+        ref=${ref#refs/heads/}
         [[ $ref != refs/* && $(command git check-ref-format --branch "$ref" 2>/dev/null) == "$ref" && $ref ]] ||
             fail "$MISCONFIGURED" "$repo: GITOPSD_REF '$ref' is not a branch name"
     fi
@@ -254,6 +261,11 @@ check_remote() {
 correct the configuration, or run: $git_here remote set-url origin $url"
 }
 
+# What a power cut may leave of a ref: git would not speak of any other, either.
+remove_empty_refs() {
+    find "$common_dir/refs/gitopsd" "$git_dir/refs/worktree/gitopsd" -type f -empty -delete 2>/dev/null
+}
+
 # Print the id of a git that works in one of the given directories. A process whose place we may not see counts when
 # its user owns one of the locks ($1: their owners).
 live_git() {
@@ -298,6 +310,9 @@ remove_stale_locks() {
     done
 }
 
+# What a sync that was cut off was about to write.
+remove_scraps() { rm -f -- "$git_dir"/gitopsd-{messages,problem,rescue} "$git_dir"/gitopsd-*.new; }
+
 unfinished() {
     local name
     for name in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD rebase-merge rebase-apply BISECT_LOG; do
@@ -322,7 +337,7 @@ keep_rescue() {
     local name
     [[ ! $(git for-each-ref --count=1 --points-at="$1" refs/gitopsd/rescue) ]] || return 0
     name=refs/gitopsd/rescue/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")
-    git update-ref "$name" "$1" "" || return
+    git update-ref "$name" "$1" "" && sync -f -- "$common_dir" || return
     emit rescued "$name"
     say "rescue: saved $2 as $name"
 }
@@ -438,6 +453,8 @@ finish_activation() {
 }
 
 prepare_checkout() {
+    [[ ! -L $path || $(readlink -- "$path") != ".${path##*/}.releases/"* ]] ||
+        refuse "$path is in the way: it leads to a release of the strategy before; move it away"
     if [[ ! -e $path/.git && ! -L $path/.git ]] || start_was_cut_off; then
         [[ $opt_in != yes ]] || refuse "not opted in: $path is no checkout with a .gitops file at its top"
         [[ ! -e $path || -d $path ]] || refuse "$path is in the way: it is not a directory; move it away"
@@ -451,7 +468,9 @@ prepare_checkout() {
     [[ $opt_in != yes || -f .gitops ]] || revision $refs/activating >/dev/null ||
         refuse "not opted in: $path has no .gitops file at its top; add one, commit and push it"
     check_remote
+    remove_empty_refs
     remove_stale_locks
+    remove_scraps
     at_start=$(revision HEAD)
     old=${deployed:-$at_start}
     finish_activation
@@ -465,10 +484,9 @@ refuse_no_ref() {
     refuse "the remote has no branch $ref: $url; push it there, or correct the ref of $repo"
 }
 
-# What the remote has: $tip_there, and of tags $tag, the highest version that the pattern is for. A tag with a hyphen is a
-# pre-release, and counts only where the pattern has one, too.
+# What the remote has: $tip_there, and of tags $tag, the highest version that is followed, and $all_there, their lines.
 ask_remote() {
-    local line name wanted="refs/heads/$ref" slashes=${tags//[!\/]/}
+    local line name wanted="refs/heads/$ref"
     [[ ! $tags ]] || wanted="refs/tags/$tags"
     tip_there="" tag=""
     watch_git -c versionsort.suffix=- ls-remote --refs --sort=-version:refname -- "$url" "$wanted" ||
@@ -480,13 +498,19 @@ ask_remote() {
             continue
         fi
         name=${name#refs/tags/}
-        # shellcheck disable=SC2053  # a pattern
-        [[ $line == *$'\t'refs/tags/* && $name == $tags && ($tags == *-* || $name != *-*) &&
-            ($tags == *'**'* || ${name//[!\/]/} == "$slashes") ]] || continue
+        [[ $line == *$'\t'refs/tags/* ]] && is_followed "$name" || continue
         tip_there=${line%%$'\t'*} tag=$name
         break
     done <<<"$messages"
+    all_there=$messages$'\n'
     [[ $tip_there ]] || refuse_no_ref
+}
+
+# A tag with a hyphen is a pre-release, and counts only where the pattern has one, too.
+is_followed() {
+    local slashes=${tags//[!\/]/}
+    # shellcheck disable=SC2053  # a pattern
+    [[ $1 == $tags && ($tags == *-* || $1 != *-*) && ($tags == *'**'* || ${1//[!\/]/} == "$slashes") ]]
 }
 
 # Every step can be repeated, so one that was cut off is begun again, and gitopsd-start says that this .git is ours.
@@ -546,13 +570,27 @@ fetch_tip() {
     fi
     # Once there is a beginning, what came since is fetched whole: else nothing would tell a rewritten history.
     [[ ! $depth || $(revision $refs/tip) || $(revision HEAD) ]] || options+=(--depth="$depth")
-    [[ ! $filter ]] || options+=(--filter="$filter") from=origin
-    if ! watch_git fetch --no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune \
-        "${options[@]}" -- "$from" "$spec"; then
+    [[ ! $filter ]] || options+=(--filter="$filter" --refmap=) from=origin
+    options+=(--no-recurse-submodules --no-auto-maintenance --no-write-fetch-head --no-prune)
+    # Tags come along. One that cannot be here beside another must not keep the branch away.
+    if ! watch_git fetch "${options[@]}" -- "$from" "$spec" &&
+        { [[ $messages != *"refs/tags/"* ]] || ! watch_git fetch --no-tags "${options[@]}" -- "$from" "$spec"; }; then
         [[ ${messages,,} != *"couldn't find remote ref"* ]] || refuse_no_ref
+        refuse_damaged
         fail "$TRY_AGAIN" "fetch: $(useful_line) ($url)"
     fi
     tip=$(revision $refs/tip) || fail "$TRY_AGAIN" "fetch: ${tag:-$ref} of $url is not a commit"
+}
+
+# What does not pass by itself.
+refuse_damaged() {
+    local whole="move it away, and $repo is fetched anew (what was rescued is in it)"
+    case $messages in
+        *"mismatched algorithms"*) refuse "the remote was made anew in another object format, which $git_dir has not; $whole" ;;
+        *"error: object file "*" is empty"* | *"loose object "*" is corrupt"* | *"bad object refs/"*)
+            git fsck --no-dangling --no-progress >/dev/null 2>&1 || # or it is the remote that is
+                refuse "damaged: $git_dir lacks parts since a crash ($(useful_line)); $whole" ;;
+    esac
 }
 
 # Some forges announce a push before their ref has moved, and a mirror may lag behind. What does not come within moments was
@@ -646,11 +684,12 @@ $(first_five "${commits[@]}"); push or rebase them, or run: $git_here reset --ke
 see_to_version() {
     local before at
     [[ $tag && $rewind == refuse && ! $pinned ]] || return 0
-    { read -r before && read -r at; } 2>/dev/null <"$git_dir/gitopsd-tag" || return 0
+    { read -r before && read -r at; } 2>/dev/null <"$git_dir/gitopsd-tag" && is_followed "$before" || return 0
     if [[ $tag == "$before" ]]; then
         [[ $at == "$tip" ]] || refuse "history rewound: the tag $tag was ${at:0:12} and is now ${tip:0:12} on the \
 remote; if that is wanted, set rewind: allow"
-    elif [[ $(printf '%s\n' "${tag/-/\~}" "${before/-/\~}" | LC_ALL=C sort -V | head -n 1) == "${tag/-/\~}" ]]; then
+    elif [[ $all_there != *$'\t'"refs/tags/$before"$'\n'* &&
+        $(printf '%s\n' "${tag//-/\~}" "${before//-/\~}" | LC_ALL=C sort -V | head -n 1) == "${tag//-/\~}" ]]; then
         refuse "history rewound: $before is deployed, and the highest version on the remote is $tag; if that is wanted, \
 set rewind: allow"
     fi
@@ -682,7 +721,7 @@ run: $git_here checkout $ref"
 # Where tags are followed there is no branch. One that the checkout is on was followed before, or is somebody's.
 select_detached() {
     local there
-    [[ $head && $head != "$deployed" && $head != "$tip" ]] || return 0
+    [[ $head && $head != "$deployed" && $head != "$tip" && $head != "$(revision $refs/tried)" ]] || return 0
     if there=$(git symbolic-ref --quiet --short HEAD); then
         refuse "other branch: $path is on $there and not on a tag; run: $git_here checkout --detach $deployed"
     fi
@@ -790,7 +829,11 @@ revision_of() {
     marks=$(marks_of "$1") && [[ -f $marks/gitopsd-staged ]] && printf '%s' "$(<"$marks/gitopsd-staged")"
 }
 
-is_unchanged() { [[ ! $(git -C "$1" status --porcelain --untracked-files=no --ignore-submodules=untracked 2>&1) ]]; }
+# Somebody may also have committed in it, or have moved its HEAD.
+is_unchanged() {
+    [[ $(git -C "$1" rev-parse HEAD 2>/dev/null) == "$(revision_of "$1")" ]] &&
+        [[ ! $(git -C "$1" status --porcelain --untracked-files=no --ignore-submodules=untracked 2>&1) ]]
+}
 
 # The newest release of the revision $1 that is as it was staged.
 find_release() {
@@ -817,9 +860,12 @@ ${parent:-/}, and see that its unit may write there (gitopsd check)"
     if [[ -f gitopsd-start || ! -e HEAD ]]; then start_mirror; fi
     here=$(git rev-parse --absolute-git-dir 2>/dev/null) && [[ $here -ef $mirror ]] ||
         refuse "$mirror is no repository that git can use; move it away, and a new one is made"
+    remove_empty_refs
     remove_stale_locks # first of all, as half a pack may be what has filled the disk
     git config remote.origin.url "$url" && keep_partial || fail "$TRY_AGAIN" "cannot write $mirror/config; see the log"
+    remove_scraps
     remove_half_releases
+    remove_surplus
     deployed=$(revision $refs/deployed)
     if here=$(live_tree); then at_start=$(revision_of "$here"); fi
     old=${deployed:-$at_start}
@@ -838,12 +884,13 @@ start_mirror() {
 # by hand. In one without a mark nothing has ever been live; what belongs to another mirror is somebody's.
 remove_half_releases() {
     local each marks
-    rm -rf -- "${path%/*}/.${path##*/}.next" "$releases"/.trash.*
+    rm -f -- "${path%/*}/.${path##*/}.next"
+    remove_trees "$releases"/.trash.*
     for marks in "$git_dir"/worktrees/[0-9]*Z-*/; do
         marks=${marks%/} each=""
         { read -r each <"$marks/gitdir"; } 2>/dev/null
         each=${each%/.git} # empty where git came no further than to make the directory
-        [[ ! $each || $each == "$releases"/* ]] || continue
+        [[ -d $marks && (! $each || $each == "$releases"/*) ]] || continue
         if [[ ! -f $marks/gitopsd-staged ]]; then
             discard_release "$each" "$marks"
         elif [[ ! -e $each/.git ]]; then
@@ -855,24 +902,37 @@ remove_half_releases() {
     done
 }
 
+# Syncs that are killed one after the other, as by a time limit, never come to prune.
+remove_surplus() {
+    local all=("$git_dir"/worktrees/[0-9]*Z-*/)
+    ((${#all[@]} <= keep + 1)) || remove_old_releases
+}
+
+# Some package managers leave directories that nobody may write in.
+remove_trees() {
+    find "$@" -type d ! -perm -u=rwx -exec chmod u+rwx -- {} \; 2>/dev/null
+    rm -rf -- "$@"
+}
+
 # Under another name first: a tree that is half removed could not be told from somebody's.
 # What git has of it ($2) goes last, so that a tree in the trash is never somebody's.
 discard_release() {
     local trash=$releases/.trash.${2##*/}
     say "prune: removing ${1:-$2}"
-    { [[ ! -d $1 ]] || { mv -T -- "$1" "$trash" && rm -rf -- "$trash"; }; } && rm -rf -- "$2" ||
+    { [[ ! -d $1 ]] || { mv -T -- "$1" "$trash" && remove_trees "$trash"; }; } && rm -rf -- "$2" ||
         say "prune: cannot remove all of ${1:-$2}; see the log"
 }
 
 select_release() {
     local live changes lines
     [[ ! $tags ]] || see_to_version
-    [[ ! $deployed || $tags || $pinned || $rewind == allow ]] || is_ancestor "$deployed" "$tip" ||
+    [[ ! $deployed || $tags || $pinned || $rewind == allow ]] || follows_another_ref || is_ancestor "$deployed" "$tip" ||
         refuse "history rewound: ${deployed:0:12} is deployed, and the remote now has ${tip:0:12}, which does not contain \
 it; if that is wanted, set rewind: allow, or run: $git_here update-ref -d $refs/deployed"
     [[ $drift != off && $at_start == "$tip" ]] || return 0
     live=$(live_tree) && cd -- "$live" || return 0
     look_for_changes
+    [[ $(revision HEAD) == "$tip" ]] || changes+="${changes:+$'\n'}MM HEAD"
     cd -- "$git_dir" || fail "$TRY_AGAIN" "cannot enter $git_dir"
     [[ $changes ]] || return 0
     say "$changes"
@@ -880,6 +940,12 @@ it; if that is wanted, set rewind: allow, or run: $git_here update-ref -d $refs/
     printf -v git_here 'git -C %q' "$path"
     [[ $drift == repair ]] || refuse_drift "${lines[@]#???}"
     drifted=yes
+}
+
+# Whether the configuration has changed since: then nothing was rewound.
+follows_another_ref() {
+    local before
+    { read -r before; } 2>/dev/null <"$git_dir/gitopsd-ref" && [[ $before != "$ref" ]]
 }
 
 # Make the tree of a release, or find it; the gate decides whether it may go live.
@@ -892,7 +958,8 @@ stage_release() {
     fi
     tree=$releases/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")-${tip:0:12}
     say "stage: ${tip:0:12} in $tree"
-    watch_git -c worktree.useRelativePaths=false worktree add --detach -- "$tree" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
+    watch_git -c worktree.useRelativePaths=false worktree add --quiet --detach -- "$tree" "$tip" ||
+        fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
     if [[ $submodules == yes && -f $tree/.gitmodules ]]; then
         watch_git -C "$tree" submodule update --init --recursive || fail "$TRY_AGAIN" "stage: submodules: $(useful_line)"
     fi
@@ -904,17 +971,15 @@ stage_release() {
         fail "$TRY_AGAIN" "stage: cannot write $marks; is the disk full?"
 }
 
-# Point the symlink to the release of the revision $1.
+# Point the symlink to the release in $tree, which is of the revision $1.
 activate_release() {
-    local target next
-    target=$(find_release "$1") || target=$tree
-    [[ $(revision_of "$target") == "$1" ]] || fail "$DEPLOY_FAILED" "activate: the release of ${1:0:12} is gone"
-    tree=$target
+    local next
+    [[ $(revision_of "$tree") == "$1" ]] || fail "$DEPLOY_FAILED" "activate: the release of ${1:0:12} is gone"
     next=$(live_revision)
     say "activate: ${next:-nothing} -> $1"
     next=${path%/*}/.${path##*/}.next
     if [[ -d $path && ! -L $path ]]; then rmdir -- "$path"; fi
-    ln -sfn -- ".${path##*/}.releases/${target##*/}" "$next" && mv -Tf -- "$next" "$path" && sync -- "${path%/*}/." ||
+    ln -sfn -- ".${path##*/}.releases/${tree##*/}" "$next" && mv -Tf -- "$next" "$path" && sync -- "${path%/*}/." ||
         fail "$TRY_AGAIN" "activate: cannot write $path as $(id -un); see that its unit may write in ${path%/*}"
 }
 
@@ -970,9 +1035,13 @@ prune_release() {
 # come to a good end is of no use.
 prune() {
     phase prune
+    remove_old_releases
+}
+
+remove_old_releases() {
     local all=() each live needed at count=0
     live=$(live_tree)
-    needed=" $(revision $refs/deployed) $(revision $refs/rollback) "
+    needed=" $(revision $refs/deployed) $(revision $refs/rollback) $at_start "
     mapfile -t all < <(printf '%s\n' "$releases"/*/ | LC_ALL=C sort -r)
     for each in "${all[@]}"; do
         each=${each%/}
@@ -1021,10 +1090,14 @@ find_signer() {
 }
 
 signs_merges_alone() {
-    local each names
+    local each name names
     read -ra names <<<"$merge_by"
     for each in "${names[@]}"; do
-        [[ " $signer " != *" $each "* ]] || return 0
+        # A principal in the file of signers may be a pattern, or several with commas.
+        for name in ${signer//,/ }; do
+            # shellcheck disable=SC2053  # patterns
+            [[ ${each^^} != ${name^^} && ${name^^} != ${each^^} ]] || return 0
+        done
     done
     return 1
 }
@@ -1147,6 +1220,7 @@ exec_command() (
         MERGE_BY CLEAN DRIFT; do
         unset "GITOPSD_$name"
     done
+    if [[ $their_locale ]]; then LC_ALL=$their_locale; else unset LC_ALL; fi
     # shellcheck disable=SC2093  # the braces' file descriptor is closed only with exec in the same command
     if [[ $lock_fd ]]; then exec "$@" </dev/null {lock_fd}>&-; fi
     exec "$@" </dev/null
@@ -1154,7 +1228,7 @@ exec_command() (
 
 # Run a command of the repo in the directory where we are, which is told as $2; $1 says which of them it is.
 run_command() {
-    local kind=$1 at=$2 name=$3 status limit=()
+    local kind=$1 at=$2 name=$3 status limit=() began=$EPOCHREALTIME
     shift 2
     local executable="run: git update-index --chmod=+x $name, commit and push" there="commit and push it"
     [[ $strategy != none ]] || executable="run in $path: chmod +x $name" there="put it there"
@@ -1162,12 +1236,12 @@ run_command() {
     [[ $name != */* || -f $name ]] || fail "$DEPLOY_FAILED" "$kind: $name is not there (in $path); $there"
     type -P -- "$name" >/dev/null || fail "$DEPLOY_FAILED" "$kind: $name was not found (PATH=$PATH)"
     # Who can go back needs time for that; else whoever started us sets the limit.
-    [[ $rollback != yes || ! $time_limit ]] || limit=(timeout --foreground --kill-after=5 "$time_limit")
-    [[ $kind != health ]] || limit=(timeout --foreground --kill-after=2 "$health_timeout")
+    [[ $rollback != yes || ! $time_limit ]] || limit=(timeout --kill-after=5 "$time_limit")
+    [[ $kind != health ]] || limit=(timeout --kill-after=2 "$health_timeout")
     { exec_command "$at" "${limit[@]}" "$@"; } 3>&2 2>/dev/null # bash's own "Killed" is not for anybody
     status=$?
     ((status == 0)) && return
-    [[ ! ${limit[*]} ]] || ((status != 124 && status != 137)) ||
+    [[ ! ${limit[*]} ]] || ((status != 124 && status != 137)) || ! past "$began" "${limit[-1]}" ||
         fail "$DEPLOY_FAILED" "$kind: $name took longer than ${limit[-1]} s"
     ((status <= 128 || status > 192)) ||
         fail "$DEPLOY_FAILED" "$kind: $name was ended by SIG$(kill -l $((status - 128)) 2>/dev/null)"
@@ -1176,25 +1250,27 @@ run_command() {
 
 has_deploy() { ((${#deploy_command[@]} + ${#units[@]} + ${#health_command[@]})) || [[ $compose ]]; }
 
-# In a release what the first deploy makes is its own, whether it fails or not. What comes later is somebody's, whatever
-# is deployed there again; and so is all that came since the beginning of one that was cut off.
-deploy() {
-    local live marks status
-    is_release && live=$(live_tree) && marks=$(marks_of "$live") && [[ ! -e $marks/gitopsd-begun ]] || { run_deploy; return; }
-    touch -- "$marks/gitopsd-begun" || fail "$TRY_AGAIN" "deploy: cannot write $marks; is the disk full?"
-    (run_deploy)
+# In a release what the first run of the deploy command makes is its own, whether it fails or not. What comes later is
+# somebody's, whatever is deployed there again; and so is all that came since the beginning of one that was cut off.
+run_deploy_command() {
+    local live marks="" status
+    if is_release && live=$(live_tree) && marks=$(marks_of "$live") && [[ ! -e $marks/gitopsd-begun ]]; then
+        touch -- "$marks/gitopsd-begun" || fail "$TRY_AGAIN" "deploy: cannot write $marks; is the disk full?"
+    else
+        marks=""
+    fi
+    say "deploy: ${deploy_command[0]}"
+    (run_command deploy "$path" "${deploy_command[@]}")
     status=$?
-    note_what_is_made "$live" || say "deploy: cannot write $marks/gitopsd-made; all that it made will be saved when it is removed"
-    return $status
+    [[ ! $marks ]] || note_what_is_made "$live" ||
+        say "deploy: cannot write $marks/gitopsd-made; all that it made will be saved when it is removed"
+    ((status == 0)) || exit $status
 }
 
-run_deploy() {
+deploy() {
     cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
     if ((${#deploy_command[@]} + ${#units[@]})) || [[ $compose ]]; then phase deploy; fi
-    if ((${#deploy_command[@]})); then
-        say "deploy: ${deploy_command[0]}"
-        run_command deploy "$path" "${deploy_command[@]}"
-    fi
+    if ((${#deploy_command[@]})); then run_deploy_command; fi
     if [[ $compose ]]; then bring_up; fi
     if ((${#units[@]})); then restart_units; fi
     if ((${#units[@]} + ${#health_command[@]})); then phase health; fi
@@ -1215,14 +1291,23 @@ unit_values() { LC_ALL=C systemctl show --value --property="$1" -- "${units[@]}"
 restart_units() {
     type -P systemctl >/dev/null || fail "$DEPLOY_FAILED" "units: systemctl is not installed (PATH=$PATH)"
     say "deploy: restarting ${units[*]}"
-    if unit_values NeedDaemonReload | grep -qx yes; then
-        messages=$(LC_ALL=C systemctl --no-ask-password daemon-reload 2>&1) ||
-            fail "$DEPLOY_FAILED" "units: systemctl daemon-reload: $(useful_line); see docs/engine.md on what polkit has to allow"
-    fi
-    messages=$(LC_ALL=C systemctl --no-ask-password restart -- "${units[@]}" 2>&1) || {
-        say "$messages" >&2
-        fail "$DEPLOY_FAILED" "units: systemctl restart: $(useful_line)"
-    }
+    if unit_values NeedDaemonReload | grep -qx yes; then ask_systemd daemon-reload; fi
+    ask_systemd restart -- "${units[@]}"
+}
+
+ask_systemd() {
+    local -x LC_ALL=C
+    local limit=() status said hint=""
+    [[ $rollback != yes || ! $time_limit ]] || limit=(timeout --kill-after=5 "$time_limit")
+    messages=$("${limit[@]}" systemctl --no-ask-password "$@" 2>&1)
+    status=$?
+    ((status == 0)) && return
+    say "$messages" >&2
+    [[ ! ${limit[*]} ]] || ((status != 124)) ||
+        fail "$DEPLOY_FAILED" "units: systemctl $1 took longer than $time_limit s"
+    said=$(grep -m 1 -E '^(Failed to|Job for) ' <<<"$messages") || said=$(useful_line)
+    [[ $messages != *"ccess denied"* && $messages != *"uthentication"* ]] || hint="; docs/engine.md shows what polkit has to allow"
+    fail "$DEPLOY_FAILED" "units: systemctl $1: $said$hint"
 }
 
 # A unit that crashes and is restarted looks active in between, but is another invocation then.
@@ -1289,10 +1374,10 @@ go_back() {
     tip=$target
     if is_release; then
         cd -- "$git_dir" || fail "$TRY_AGAIN" "cannot enter $git_dir"
-        [[ $(find_release "$target") ]] || { gate_command=() && stage_release; }
+        tree=$(find_release "$target") || { gate_command=() && stage_release; }
     else
         cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
-        save_commits "$bad" "$target" && put_away "Found when $target was gone back to" </dev/null ||
+        save_commits "$bad" "$target" && put_away "Found when $target was gone back to" </dev/null && make_way "$target" ||
             fail "$TRY_AGAIN" "cannot save the local changes in $path; see the log"
     fi
     stands_there "$target" || activate "$target"
@@ -1310,6 +1395,15 @@ save_commits() {
         each=$(revision "$each") && [[ $(git rev-list -n 1 "$each" --not --remotes --tags "${known[@]}") ]] || continue
         keep_rescue "$each" "the local commits up to ${each:0:12}" || return
     done
+}
+
+# What the revision that failed has made where $1 has files of its own is saved, and taken out.
+make_way() {
+    local names name
+    mapfile -d '' -t names < <(LC_ALL=C comm -z -23 <(git ls-tree -r -z --name-only "$1" | sort -z) <(git ls-files -z | sort -z) |
+        while IFS= read -r -d '' name; do standing "$name"; done | sort -zu)
+    ((${#names[@]})) || return 0
+    printf '%s\0' "${names[@]}" | save_work "Found in the way when $1 was gone back to" && rm -f -- "${names[@]}"
 }
 
 stands_there() {
@@ -1334,7 +1428,7 @@ deploy_failed() {
     git update-ref $refs/rollback "$deployed" && remember_bad "$because" ||
         give_up "$because; and it cannot be rolled back, as $git_dir cannot be written"
     if end_rollback; then
-        tell rolled_back "$deployed"
+        [[ $went_back == yes ]] || tell rolled_back "$deployed"
         give_up "$because; rolled back to ${deployed:0:12}"
     fi
     give_up "$because; rolling back to ${deployed:0:12} failed too: $problem"
@@ -1354,8 +1448,15 @@ give_up() {
 finish_rollback() {
     local bad="" because=""
     [[ $git_dir && $(revision $refs/rollback) && ! $pinned && $force != yes ]] || return 0
+    # Where somebody has gone on to work, he is not disturbed: the sync is refused.
+    if ! is_release && { ! on_ref || unfinished >/dev/null; }; then return; fi
     recall_bad && tip=$bad
-    if end_rollback; then went_back=yes; else went_back="$problem"; fi
+    if end_rollback; then
+        went_back=yes
+        tell rolled_back "$deployed"
+    else
+        went_back="$problem"
+    fi
     at_start=$(live_revision)
 }
 
@@ -1368,16 +1469,15 @@ refuse_known_bad() {
     case $went_back in
         "") refuse "bad revision: ${tip:0:12} was rolled back before ($because); push a newer one, or try it again with: \
 gitopsd sync $repo --force" ;;
-        yes)
-            tell rolled_back "$deployed"
-            give_up "$because; rolled back to ${deployed:0:12}"
-            ;;
+        yes) give_up "$because; rolled back to ${deployed:0:12}" ;;
         *) give_up "$because; rolling back to ${deployed:0:12} failed too: $went_back" ;;
     esac
 }
 
 mark_deployed() {
-    if is_release; then touch -- "$(marks_of "$(live_tree)")/gitopsd-deployed"; fi
+    local marks
+    is_release && marks=$(marks_of "$(live_tree)") || return 0
+    touch -- "$marks/gitopsd-deployed"
 }
 
 ### main
@@ -1463,7 +1563,8 @@ record_deployed() {
         printf '%s\n' "$tag" "$tip" >"$git_dir/gitopsd-tag.new" && mv -f -- "$git_dir/gitopsd-tag.new" "$git_dir/gitopsd-tag" ||
             fail "$TRY_AGAIN" "deployed $tag, but cannot write $git_dir/gitopsd-tag; is the disk full?"
     fi
-    [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip" ||
+    { ! is_release || [[ $pinned ]] || printf '%s\n' "$ref" >"$git_dir/gitopsd-ref"; } &&
+        { [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip"; } ||
         fail "$TRY_AGAIN" "deployed $tip, but cannot write $refs/deployed in $git_dir; see the log"
     mark_deployed
     [[ ! $(revision $refs/rollback) ]] || git update-ref -d $refs/rollback

@@ -207,6 +207,7 @@ readonly tools=(
     debhelper dh-python dpkg-dev flit lintian make pybuild-plugin-pyproject   # the deb and the wheel
     rpm rpmlint                                                               # the rpm
     man-db groff mandoc fish zsh                                              # manual and completions
+    git-lfs gnupg                                                             # what a checkout may need beside git
 )
 
 is_installed() { [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }

@@ -119,7 +119,10 @@ def test_a_phone_that_hangs_holds_up_no_sync(host: Host) -> None:
 
 
 @of_one_release
-def test_from_inside_a_sync_nothing_is_seen_of_what_messages_are_sent_with(host: Host) -> None:
+@pytest.mark.parametrize(
+    "unit", ["gitopsd-sync@shop.service", "gitopsd-poll.service", "gitopsd-catchall.service", "gitopsd.service"]
+)
+def test_no_other_unit_sees_anything_of_what_messages_are_sent_with(host: Host, unit: str) -> None:
     prepare(host)
     host.write(f"{HEARD}.hang", "")
     deploy_is(host, "exit 3")
@@ -131,7 +134,7 @@ def test_from_inside_a_sync_nothing_is_seen_of_what_messages_are_sent_with(host:
 
     found = look_around(
         host,
-        "gitopsd-sync@shop.service",
+        unit,
         read=[
             "/etc/gitopsd/notify",
             "/etc/gitopsd/notify/phone-url",

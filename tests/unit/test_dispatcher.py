@@ -402,9 +402,9 @@ def test_a_rollback_is_started_under_its_own_hold_and_a_push_is_not(house: House
     house.wait_for_starts("blog")
 
 
-def test_a_rollback_is_not_started_under_a_hold_that_came_after_its_own(house: House) -> None:
-    house.store.enqueue("blog", Trigger.ROLLBACK)
+def test_a_rollback_is_not_started_under_a_hold_that_is_not_its_own(house: House) -> None:
     house.hold("blog")
+    house.store.enqueue("blog", Trigger.ROLLBACK)
     house.look()
     assert house.syncs.started == []
 

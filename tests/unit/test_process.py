@@ -357,3 +357,9 @@ def test_runs_on_several_threads_do_not_disturb_each_other() -> None:
         thread.join()
 
     assert results == {number: (Ended(exit_code=number), f"{number}\n") for number in range(8)}
+
+
+def test_what_made_a_group_of_its_own_ends_with_the_command(sleepers: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    ended, _ = shell(f"timeout 900 sh -c ': >{begun}; {sleepers}; :' & until [ -e {begun} ]; do sleep 0.01; done")
+    assert ended == Ended(exit_code=0)
