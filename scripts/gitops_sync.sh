@@ -105,7 +105,6 @@ stands_at() { on_ref && [[ $(revision HEAD) == "$1" ]]; }
 # Run git with its words shown as they come and kept in $messages. Not for what runs hooks: a daemon started by one
 # would hold the pipe, and we would wait for its end.
 watch_git() {
-    local -x LC_ALL=C # else bash takes the end of a line for a part of the character that garbage begins
     messages=$(git "$@" 2>&1 | mask | while IFS= read -r line; do
         printf '%s\n' "$line" >&2
         printf '%s\n' "$line"
@@ -114,7 +113,7 @@ watch_git() {
 
 # The line of $messages that says most: the first error (those after it follow from it), else the last line.
 useful_line() {
-    local LC_ALL=C line last=""
+    local line last=""
     while IFS= read -r line; do
         case $line in
             "" | hint:* | warning:* | "From "* | "Please make sure"* | "and the repository exists."*) continue ;;
@@ -408,7 +407,7 @@ put_away() {
 
 # Save what stands in the way of the revision $1 and is neither in it nor in the tree $2, as a commit under its own ref.
 save_rescue() {
-    local LC_ALL=C target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit
+    local target=$1 before=$2 index=$git_dir/gitopsd-rescue entry names tree commit
     rm -f -- "$index"
     { git ls-files -s -z && git ls-tree -r -z "$target" && git ls-tree -r -z "$before"; } |
         while IFS= read -r -d '' entry; do
@@ -614,7 +613,8 @@ look_for_changes() {
 }
 
 see_to_local_changes() {
-    local changes lines operation moves=yes
+    local changes lines operation moves=yes at
+    at=$(revision HEAD)
     ! operation=$(unfinished) || refuse "local changes: an unfinished merge, rebase or bisect ($operation) in $path; \
 finish or abort it"
     look_for_changes
@@ -625,7 +625,9 @@ finish or abort it"
     mapfile -t lines <<<"$changes"
     [[ ! $(git ls-files --unmerged) ]] || refuse "local changes: a conflict in $path that nobody has resolved; resolve it, \
 or put it away with: $git_here reset --merge"
-    if [[ $drift == repair || ($local_changes == rescue && $moves == yes) ]]; then
+    # What a deploy has changed that was cut off, and that is to be gone back from if it fails, is in the way of nothing.
+    if [[ $drift == repair || ($local_changes == rescue && $moves == yes) ||
+        ($rollback == yes && $deployed && $at != "$deployed" && $at == "$(revision $refs/tried)") ]]; then
         [[ $moves == yes ]] || drifted=yes
         to_save=changes
     elif [[ $moves == no && $drift == report ]]; then
@@ -1296,7 +1298,6 @@ restart_units() {
 }
 
 ask_systemd() {
-    local -x LC_ALL=C
     local limit=() status said hint=""
     [[ $rollback != yes || ! $time_limit ]] || limit=(timeout --kill-after=5 "$time_limit")
     messages=$("${limit[@]}" systemctl --no-ask-password "$@" 2>&1)

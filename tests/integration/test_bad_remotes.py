@@ -287,7 +287,10 @@ def disk(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
     def resize(place: Path, size: str) -> None:
         place.mkdir(parents=True, exist_ok=True)
         options = f"size={size}" if place not in mounted else f"remount,size={size}"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "gitopsd-test", str(place)], check=True)
+        argv = ["mount", "-t", "tmpfs", "-o", options, "gitopsd-test", str(place)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
         mounted.append(place)
 
     yield resize

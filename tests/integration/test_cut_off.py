@@ -38,6 +38,9 @@ status=$?
 exit $status
 """
 
+KILL = "read -r _ _ _ _ _ session _ </proc/$$/stat; kill -KILL -- -$session; kill -KILL 0"
+"""Ends the whole engine from within a command of the repo, which may be in a process group of its own."""
+
 NOTE = "what an operator wrote"
 
 
@@ -241,7 +244,7 @@ def test_a_sync_ended_within_a_command_is_mended_by_the_next(
     host = host_of(strategy, tmp_path, remote)
     host.synced()
     tip = remote.push({"page": "2\n"})
-    run = host.sync(**{f"GITOPSD_{phase.upper()}": "sh -c 'echo >half; kill -KILL 0'"})
+    run = host.sync(**{f"GITOPSD_{phase.upper()}": shlex.join(["sh", "-c", f"echo >half; {KILL}"])})
     assert run.code == -signal.SIGKILL
     host.synced()
     assert_whole(host, tip)
@@ -255,7 +258,7 @@ def test_a_rollback_ended_within_its_own_command_is_gone_on_with_while_the_remot
     host = host_of(strategy, tmp_path, remote)
     host.synced()
     old, bad = remote.tip(), remote.push({"bad": "\n", "page": "2\n"})
-    command = "if [ -e bad ]; then echo broken >page; exit 1; fi; kill -KILL 0"
+    command = "if [ -e bad ]; then echo broken >page; exit 1; fi; " + KILL
     run = host.sync(**{"GITOPSD_DEPLOY": "true", f"GITOPSD_{phase.upper()}": shlex.join(["sh", "-c", command])},
                     GITOPSD_HEALTH_TRIES="1")  # fmt: skip
     assert run.code == -signal.SIGKILL
@@ -372,7 +375,7 @@ def test_syncs_that_are_killed_one_after_the_other_take_no_more_room(tmp_path: P
     for number in range(6):
         remote.push({"page": f"{number}\n"})
         phase = ("GATE", "DEPLOY", "HEALTH")[number % 3]
-        assert host.sync(**{f"GITOPSD_{phase}": "sh -c 'kill -KILL 0'"}).code == -signal.SIGKILL
+        assert host.sync(**{f"GITOPSD_{phase}": shlex.join(["sh", "-c", KILL])}).code == -signal.SIGKILL
         assert len(host.releases) <= 2 + 2
     host.synced()
     assert_whole(host, remote.tip())

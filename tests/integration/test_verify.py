@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import DEPLOY_FAILED, MISCONFIGURED, Run
+from tests.engine import DEPLOY_FAILED, MISCONFIGURED, REFUSED, Run
 from tests.remote import Remote
 from tests.signers import Key, Keys, Studio, agents, open_keys
 from tests.strategies import Host, both_strategies, path_without
@@ -150,7 +150,7 @@ class Judge(Host):
 
     def refuses_this(self, what: str, reason: str, **more: str | None) -> Run:
         gates, live_before = self.gates, self.path.exists()
-        run = self.in_vain(f"not signed as it has to be: {what}", **more)
+        run = self.in_vain(f"not signed as it has to be: {what}", code=REFUSED, **more)
         assert reason in run["reason"], run["reason"]
         assert self.gates == gates
         assert live_before or not self.live().keys() - {"."}
