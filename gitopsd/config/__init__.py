@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
-from gitopsd.config.places import place_problems, releases_of
+from gitopsd.config.places import place_problems, project_problems, releases_of
 from gitopsd.config.repos import data_of, repo_of, retry_data, retry_of
 from gitopsd.config.values import duration, seconds, size
 from gitopsd.errors import ConfigError
@@ -120,6 +120,7 @@ def _merge(files: list[ConfigFile]) -> tuple[dict[str, Any], list[str]]:
 def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
     """What a schema cannot see: two repos in one place, credentials in URLs, networks that are none."""
     yield from place_problems(files)
+    yield from project_problems(files)
     for file in files:
         for name, repo in file.section("repos").items():
             url = repo.get("url") if isinstance(repo, dict) else None

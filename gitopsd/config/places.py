@@ -43,6 +43,22 @@ def place_problems(files: Iterable[ConfigFile]) -> Iterator[str]:
     yield from _among_trees(places)
 
 
+def project_problems(files: Iterable[ConfigFile]) -> Iterator[str]:
+    """A line for each repo whose services docker compose would take for those of another."""
+    owners: dict[str, str] = {}
+    for file in files:
+        for name, entry in file.section("repos").items():
+            project = project_of(name)
+            if isinstance(entry, dict) and "compose" in entry and owners.setdefault(project, name) != name:
+                text = f"repo '{owners[project]}' is the project '{project}' of docker compose too; call one otherwise"
+                yield file.problem(("repos", name, "compose"), text)
+
+
+def project_of(repo: str) -> str:
+    """What docker compose calls the services of a repo; the engine says so too."""
+    return repo.replace(".", "-")
+
+
 def _places(file: ConfigFile, repo: str, entry: dict[str, Any]) -> Iterator[_Place]:
     """The place of a repo. A command alone has none: it may run where it likes."""
     path, strategy = entry.get("path"), entry.get("strategy")

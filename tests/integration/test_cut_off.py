@@ -14,31 +14,32 @@ from tests.engine import DEPLOY_FAILED, REFUSED, TRY_AGAIN, Run
 from tests.remote import Remote, git
 from tests.strategies import Host, both_strategies, copy_of
 
-WRITERS = ("git", "mv", "ln", "sync", "rm", "rmdir", "mkdir", "touch", "cp", "tail")
+WRITERS = ("git", "mv", "ln", "sync", "rm", "rmdir", "touch")
 """The programs by which the engine changes something."""
 
-FAKE = """#!/bin/bash
-# Ends the whole engine, as a power cut would, before or after the call with this number. Calls of git that only read
-# are not counted: they end in the state of the call before.
+FAKE = r"""#!/bin/sh
+# Ends the whole engine, as a power cut would, before or after the call with this number. Calls that only read are not
+# counted, nor are those that write what nothing leads to yet: they end in the state of the call before.
 name=${0##*/} PATH=${PATH#*:}
 case "$name: $* " in
-"git:"*" rev-parse "* | "git:"*" merge-base "* | "git:"*" symbolic-ref "* | "git:"*" status "* | "git:"*" ls-"* | \\
-    "git:"*" get-url "* | "git:"*" check-ref-"* | "git:"*" diff-"* | "git:"*" hash-object "* | "git:"*" rev-list "* | \\
-    "git:"*" worktree list "* | "git:"*" for-each-ref "* | "git:"*" core.sshCommand "* | \\
-    "git:"*" submodule foreach "* | "rm: -f "*/gitopsd-problem" ")
+"git:"*" rev-parse "* | "git:"*" merge-base "* | "git:"*" symbolic-ref "* | "git:"*" status "* | "git:"*" ls-"* | \
+    "git:"*" get-url "* | "git:"*" check-ref-"* | "git:"*" diff-"* | "git:"*" hash-object "* | "git:"*" rev-list "* | \
+    "git:"*" worktree list "* | "git:"*" for-each-ref "* | "git:"*" core.sshCommand "* | "git:"*" cat-file "* | \
+    "git:"*" write-tree "* | "git:"*" update-index "* | "rm: -f "*/gitopsd-problem" " | "rm: -f "*/gitopsd-rescue" ")
     exec "$name" "$@" ;;
 esac
-echo "$name $*" >>"$CALLS"
-mapfile -t calls <"$CALLS"
-count=${#calls[@]}
-[[ $count != "${KILL_BEFORE-}" ]] || kill -KILL 0
+read -r count 2>/dev/null <"$CALLS"
+count=$((count + 1))
+echo "$count" >"$CALLS"
+echo "$name $*" >>"$CALLS.log"
+[ "$count" != "${KILL_BEFORE-}" ] || kill -s KILL 0
 "$name" "$@"
 status=$?
-[[ $count != "${KILL_AFTER-}" ]] || kill -KILL 0
+[ "$count" != "${KILL_AFTER-}" ] || kill -s KILL 0
 exit $status
 """
 
-KILL = "read -r _ _ _ _ _ session _ </proc/$$/stat; kill -KILL -- -$session; kill -KILL 0"
+KILL = "read -r _ _ _ _ _ session _ </proc/$$/stat; kill -s KILL -- -$session; kill -s KILL 0"
 """Ends the whole engine from within a command of the repo, which may be in a process group of its own."""
 
 NOTE = "what an operator wrote"
@@ -90,7 +91,6 @@ class Scene:
         for name in WRITERS:
             (fakes / name).write_text(FAKE)
             (fakes / name).chmod(0o755)
-        self.host.environment |= {"PATH": f"{fakes}:{os.environ['PATH']}", "CALLS": str(self._calls)}
         self._template.mkdir()
         for name in ("srv", "state", "deploys"):
             if (self.host.directory / name).exists():
@@ -99,6 +99,10 @@ class Scene:
     @property
     def _calls(self) -> Path:
         return self.host.directory / "calls"
+
+    @property
+    def _log(self) -> Path:
+        return self.host.directory / "calls.log"
 
     @property
     def _template(self) -> Path:
@@ -113,14 +117,16 @@ class Scene:
         (self.host.directory / "deploys").unlink(missing_ok=True)
         if (self._template / "deploys").exists():
             shutil.copy(self._template / "deploys", self.host.directory / "deploys")
-        self._calls.unlink(missing_ok=True)
-        return self.host.sync(**more)
+        for file in (self._calls, self._log):
+            file.unlink(missing_ok=True)
+        fakes = f"{self.host.directory / 'bin'}:{os.environ['PATH']}"
+        return self.host.sync(PATH=fakes, CALLS=str(self._calls), **more)
 
     def end_everywhere(self, whole: Callable[[], None], code: int = 0) -> None:
         """End a sync at each of its calls, and see that all is whole after the next; `code` is the whole one's."""
         run = self.begin()
         assert run.code == code, run.everything
-        calls = self._calls.read_text().splitlines()
+        calls = self._log.read_text().splitlines()
         whole()
         assert len(calls) > 10
         # What bash itself writes between two calls is seen before the second.
@@ -209,10 +215,6 @@ def test_a_rollback_ended_anywhere_is_gone_on_with_by_the_next(tmp_path: Path, r
         assert run.code in {DEPLOY_FAILED, REFUSED}, run.everything
         assert_whole(host, old)
         assert (host.git_dir / "gitopsd-bad").read_text().split("\n")[0] == bad
-        run = host.sync()
-        assert run.code == REFUSED, run.everything
-        assert "bad revision" in run["reason"]
-        assert_whole(host, old)
 
     Scene(host=host).end_everywhere(whole, code=DEPLOY_FAILED)
 
@@ -267,7 +269,7 @@ def test_a_rollback_ended_within_its_own_command_is_gone_on_with_while_the_remot
     run = host.sync()
     assert run.code == TRY_AGAIN
     assert "does not appear to be a git repository" in run["reason"]
-    assert "rolled_back" not in run.output  # so that it is tried again: there may be a newer one
+    assert run["rolled_back"] == old
     assert_whole(host, old)
     (tmp_path / "gone.git").rename(remote.bare)
     assert bad[:12] in host.in_vain("bad revision")["reason"]

@@ -1201,3 +1201,12 @@ def test_any_value_as_a_whole_file_gives_a_configuration_or_its_problems(value: 
 @given(some.lists(some.sampled_from([*"{}[]:,-?&*!|>'\"%@#~ \n\t\0a1.", "repos", ": ", "\n  ", "<<", "!!int ", "&a "])))
 def test_any_text_gives_a_configuration_or_its_problems(words: list[str]) -> None:
     load_or_refuse("".join(words))
+
+
+def test_two_repos_that_compose_would_take_for_one_are_a_problem(path: Path) -> None:
+    repos = {name: {"url": f"/srv/{name}.git", "path": f"/srv/{name}", "compose": "c.yaml"} for name in ("a.b", "a-b")}
+    (problem,) = problems(path, yaml.safe_dump({"repos": repos}, sort_keys=False))
+    assert "repo 'a.b' is the project 'a-b' of docker compose too" in problem
+    del repos["a-b"]["compose"]
+    path.write_text(yaml.safe_dump({"repos": repos}))
+    assert load(path).repos["a.b"].compose == "c.yaml"
