@@ -1033,6 +1033,16 @@ prune_release() {
     cd -- "$git_dir" && discard_release "$each" "$marks"
 }
 
+# The one whose deploy was over last comes first: one that was gone back to is a new one again.
+releases_by_deploy() {
+    local each marks at
+    for each in "$releases"/*/; do
+        marks=$(marks_of "${each%/}") || continue
+        at=$(stat -c %.9Y -- "$marks/gitopsd-deployed" 2>/dev/null)
+        printf '%s %s\n' "${at:-0}" "${each%/}"
+    done | sort -rn | cut -d ' ' -f 2-
+}
+
 # The newest releases stay, and whichever is live, was deployed last, or is to be gone back to. One whose deploy did not
 # come to a good end is of no use.
 prune() {
@@ -1043,10 +1053,9 @@ prune() {
 remove_old_releases() {
     local all=() each live needed at count=0
     live=$(live_tree)
-    needed=" $(revision $refs/deployed) $(revision $refs/rollback) $at_start "
-    mapfile -t all < <(printf '%s\n' "$releases"/*/ | LC_ALL=C sort -r)
+    needed=" $(revision $refs/deployed) $(revision $refs/rollback) "
+    mapfile -t all < <(releases_by_deploy)
     for each in "${all[@]}"; do
-        each=${each%/}
         at=$(revision_of "$each") || continue
         if [[ $each == "$live" || $needed == *" $at "* ]]; then
             ((++count))

@@ -88,9 +88,13 @@ class Host(Site):
     def holds(self, content: str) -> bool:
         """Whether somebody who looks for this text finds it: in a tree, or in a commit that a ref leads to."""
         for tree in [self.path, *self.releases]:
-            files = (file for file in tree.rglob("*") if file.is_file() and ".git" not in file.relative_to(tree).parts)
-            if any(content in file.read_text() for file in files):
-                return True
+            for file in tree.rglob("*"):
+                if file.is_symlink():
+                    found = str(file.readlink())
+                else:
+                    found = file.read_text() if file.is_file() and ".git" not in file.relative_to(tree).parts else ""
+                if content in found:
+                    return True
         return bool(self.ask("log", "--all", "-m", "--format=%H", f"-S{content}"))
 
     def live(self) -> dict[str, tuple[object, ...]]:

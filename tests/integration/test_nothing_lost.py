@@ -1,0 +1,225 @@
+"""Whatever somebody has done in a checkout or in a release is found again, under any policy and after any syncs."""
+
+import itertools
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.engine import DEPLOY_FAILED, REFUSED
+from tests.remote import Remote, git
+from tests.strategies import Host, copy_of
+
+POLICIES = [
+    {"LOCAL_CHANGES": local_changes, "CLEAN": clean, "DRIFT": drift, "REWIND": rewind}
+    for local_changes, clean, drift, rewind in itertools.product(
+        ("rescue", "refuse"), ("untracked", "none"), ("repair", "report", "off"), ("allow", "refuse")
+    )
+]
+"""The first takes out all that there is to be taken out."""
+
+Work = Callable[[Path], list[str]]
+"""Does something in a tree; the words in it, each in one place, that have to be found afterwards."""
+
+
+def writing(*names: str, word: str = "mine") -> Work:
+    """Write into these files."""
+
+    def do(tree: Path) -> list[str]:
+        for name in names:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text(f"<{word} in {name}>\n")
+        return [f"<{word} in {name}>" for name in names]
+
+    return do
+
+
+def running(*commands: str) -> Work:
+    """Run git with each of these, which are shell words; the last may come to a conflict."""
+
+    def do(tree: Path) -> list[str]:
+        for command in commands[:-1]:
+            git(tree, *shlex.split(command))
+        try:
+            git(tree, *shlex.split(commands[-1]))
+        except AssertionError:
+            assert git(tree, "ls-files", "--unmerged")
+        return []
+
+    return do
+
+
+def together(*steps: Work) -> Work:
+    """One after the other."""
+    return lambda tree: [word for step in steps for word in step(tree)]
+
+
+def removing(name: str) -> Work:
+    """Remove a file, or a directory that has one named `page`."""
+
+    def do(tree: Path) -> list[str]:
+        if (tree / name).is_dir():
+            (tree / name / "page").unlink()
+            (tree / name).rmdir()
+        else:
+            (tree / name).unlink()
+        return []
+
+    return do
+
+
+def linking(name: str) -> Work:
+    def do(tree: Path) -> list[str]:
+        (tree / name).symlink_to("<mine>")
+        return ["<mine>"]
+
+    return do
+
+
+def another_mode(tree: Path) -> list[str]:
+    (tree / "page").chmod(0o755)
+    return []
+
+
+COMMIT = running("commit --quiet --all --message work")
+BACK = running("checkout --quiet -")
+
+KINDS: Mapping[str, Work] = {
+    "an edit": writing("page"),
+    "a staged edit": together(writing("page"), running("add page")),
+    "an edit over a staged one": together(writing("page", word="staged"), running("add page"), writing("page")),
+    "a file that was added": together(writing("added"), running("add added")),
+    "a file that is meant to be added": together(writing("added"), running("add --intent-to-add added")),
+    "a file that was taken out of git": together(running("rm --quiet --cached page"), writing("page")),
+    "a file that was renamed": together(running("mv page moved"), writing("moved")),
+    "a deletion": removing("page"),
+    "a file for a directory": together(removing("gone"), writing("gone")),
+    "a directory for a file": together(removing("page"), writing("page/notes", "page/mine.env")),
+    "a link for a directory": together(removing("gone"), linking("gone")),
+    "another link": together(removing("link"), linking("link")),
+    "another mode": another_mode,
+    "untracked files": writing("notes", "new/notes", "gone/notes", "a name\twith blanks "),
+    "ignored files": writing("mine.env", "gone/mine.env", "build/mine"),
+    "files that are in the way": writing("arrives", "arrives.d/page", "arrives.env"),
+    "a file in the way of a directory": writing("arrives.d"),
+    "a commit": together(writing("page"), COMMIT),
+    "a commit and an edit over it": together(writing("page", word="committed"), COMMIT, writing("page")),
+    "a commit without a branch": together(running("checkout --quiet --detach"), writing("page"), COMMIT),
+    "a commit on another branch": together(running("checkout --quiet -b mine"), writing("page"), COMMIT),
+    "a branch that was left again": together(running("checkout --quiet -b mine"), writing("page"), COMMIT, BACK),
+    "an edit on another branch": together(running("checkout --quiet -b mine"), writing("page")),
+    "a stash": together(writing("page", "notes"), running("stash push --quiet --include-untracked")),
+    "an edit that git overlooks": together(writing("page"), running("update-index --assume-unchanged page")),
+    "an edit that git leaves out": together(writing("page"), running("update-index --skip-worktree page")),
+    "an edit that git overlooks beside one that it sees": together(
+        writing("README", "page", "never"), running("update-index --assume-unchanged page never")
+    ),
+    "an edit that git leaves out beside one that it sees": together(
+        writing("README", "page", "never"), running("update-index --skip-worktree page never")
+    ),
+    "a conflict": together(
+        running("checkout --quiet -b side"), writing("page", word="aside"), COMMIT, BACK, writing("page"), COMMIT,
+        running("merge --quiet side"),
+    ),
+    "a merge that is not committed": together(
+        running("checkout --quiet -b side"), writing("page"), COMMIT, BACK,
+        running("merge --quiet --no-ff --no-commit side"),
+    ),
+    "a conflict out of a stash": together(
+        writing("page"), running("stash push --quiet"), writing("page", word="committed"), COMMIT,
+        running("stash pop --quiet"),
+    ),
+    "a rebase that has stopped": together(
+        running("checkout --quiet -b side"), writing("page", word="aside"), COMMIT, BACK, writing("page"), COMMIT,
+        running("rebase --quiet side"),
+    ),
+    "a repository": together(running("init --quiet own"), writing("own/page")),
+    "a repository that is ignored": together(running("init --quiet build"), writing("build/page")),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def first_remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
+    remote = Remote.create(tmp_path_factory.mktemp("remote"))
+    (remote.work / "link").symlink_to("page")
+    git(remote.work, "add", "link")
+    remote.push({".gitignore": "*.env\nbuild/\n", "page": "1\n", "never": "1\n", "gone/page": "1\n", "sub/page": "1\n"})
+    return remote
+
+
+@pytest.fixture
+def remote(tmp_path: Path, first_remote: Remote) -> Remote:
+    return copy_of(first_remote, tmp_path)
+
+
+def inhabited(directory: Path, remote: Remote, strategy: str, policies: Mapping[str, str]) -> Host:
+    """A host where one revision is deployed; a deploy fails where there is a file `bad`, and is rolled back."""
+    host = Host(directory=directory, remote=remote, strategy=strategy)
+    host.environment |= {
+        "GITOPSD_DEPLOY": "test ! -e bad",
+        "GITOPSD_ROLLBACK": "yes",
+        "GITOPSD_KEEP": "2",
+        **{f"GITOPSD_{name}": value for name, value in policies.items()},
+    }
+    host.synced()
+    return host
+
+
+def go_on(host: Host) -> None:
+    """Syncs as they come: nothing new, changes of all kinds, a bad revision, another history, one by force."""
+    remote = host.remote
+    (remote.work / "link").unlink()
+    (remote.work / "link").symlink_to("README")
+    git(remote.work, "add", "link")
+    arriving = {"arrives": "theirs\n", "arrives.d/page": "theirs\n", "arrives.env": "theirs\n"}
+    steps: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: remote.remove("gone", "sub", files={"README": "2\n", "page": "2\n", "sub": "2\n", **arriving}),
+        lambda: remote.push({"page": "3\n", "bad": "\n"}),
+        lambda: remote.rewind(1, {"page": "4\n"}),
+        lambda: remote.rewind(2, {"page": "5\n"}),
+    ]
+    for step in steps:
+        step()
+        run = host.sync()
+        assert run.code in {0, DEPLOY_FAILED, REFUSED}, run.everything
+    run = host.sync(GITOPSD_FORCE="yes")
+    assert run.code in {0, REFUSED}, run.everything
+
+
+def assert_found(host: Host, words: list[str]) -> None:
+    assert [word for word in words if not host.holds(word)] == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_work_in_a_checkout_is_found_again_where_all_is_taken_out(tmp_path: Path, remote: Remote, name: str) -> None:
+    host = inhabited(tmp_path, remote, "in-place", POLICIES[0])
+    words = KINDS[name](host.path)
+    go_on(host)
+    assert_found(host, words)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_work_in_a_release_is_found_again(tmp_path: Path, remote: Remote, name: str) -> None:
+    host = inhabited(tmp_path, remote, "release", POLICIES[0])
+    words = KINDS[name](host.path.resolve())
+    go_on(host)
+    assert_found(host, words)
+
+
+MANY = (
+    "a branch that was left again", "a stash", "an edit over a staged one", "a file that was added", "another link",
+    "a file for a directory", "untracked files", "ignored files", "an edit that git overlooks", "a repository",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "release"])
+@pytest.mark.parametrize("policies", POLICIES, ids=lambda policies: "-".join(policies.values()))
+def test_work_of_many_kinds_is_found_again_under_all_policies(
+    tmp_path: Path, remote: Remote, strategy: str, policies: Mapping[str, str]
+) -> None:
+    host = inhabited(tmp_path, remote, strategy, policies)
+    words = [word for name in MANY for word in KINDS[name](host.path.resolve())]
+    go_on(host)
+    assert_found(host, words)
