@@ -63,7 +63,7 @@ class Dispatcher:
         """Whether nothing runs and nothing waits, not even for a later time, but what is held. Raises StoreError."""
         if self._runner.running() or self._store.running():
             return False
-        return all(map(self._is_kept, self._store.waiting()))
+        return all(map(self._is_kept_for_good, self._store.waiting()))
 
     def problem(self) -> str:
         """Why no job is started now; "" while all is well."""
@@ -137,6 +137,11 @@ class Dispatcher:
             return config is not None and holds.keeps(config.state_dir, job, self._clock())
         except GitopsdError:
             return False
+
+    def _is_kept_for_good(self, job: Job) -> bool:
+        """Whether a hold keeps `job` that has no end of its own: nobody would see that end."""
+        config = self._config()
+        return self._is_kept(job) and config is not None and not holds.ends(config.state_dir, job.repo, self._clock())
 
     def _under_way(self, config: Config) -> int:
         """How many syncs run, whoever started them. A record alone may be of one that was killed."""

@@ -73,6 +73,12 @@ def keeps(state_dir: Path, job: Job, now: float) -> bool:
     return job.trigger not in allowed(read(state_dir, job.repo, now))
 
 
+def ends(state_dir: Path, repo: str, now: float) -> bool:
+    """Whether `repo` is held for a time. Raises GitopsdError for a file that cannot be read."""
+    hold = read(state_dir, repo, now)
+    return hold is not None and hold.until is not None
+
+
 def _make_directory(path: Path) -> None:
     """Everybody who gets into the state directory has to be able to look, whoever holds first."""
     modes.make_directory(path.parent)

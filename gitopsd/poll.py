@@ -96,15 +96,23 @@ def enqueue_moved(store: Store, tips: Iterable[Tip]) -> list[str]:
 def enqueue_looks(store: Store, tips: Iterable[Tip]) -> None:
     """Queue a job for each repo whose files are compared although its tip stands (`drift`). Raises StoreError.
 
-    Not where they would be those of another revision, as the last job was refused or has failed, or `paths` left the
-    tip out: then to look would be to deploy.
+    Not where they would be those of another revision, as the last job was refused for another reason or has failed, or
+    `paths` left the tip out: then to look would be to deploy.
     """
     for tip in tips:
         name, last_job = tip.repo.name, store.last_job(tip.repo.name)
-        if tip.problem or tip.repo.drift == "off" or last_job is None or last_job.state not in _DONE:
+        if tip.problem or tip.repo.drift == "off" or last_job is None:
+            continue
+        # What was refused for drift may have been put right since.
+        if last_job.state not in _DONE and not (last_job.state is JobState.REFUSED and _is_drift(last_job.reason)):
             continue
         if last_job.new_revision == tip.revision and not any(store.unfinished(name, state) for state in _UNFINISHED):
             store.enqueue(name, Trigger.POLL, revision=tip.revision)
+
+
+def _is_drift(reason: str) -> bool:
+    """Whether a job was refused for drift, as the engine says it."""
+    return reason.startswith("drift: ")
 
 
 def _has_moved(store: Store, tip: Tip) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitopsd import modes, process, systemd
+from gitopsd.config import secret_names
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import matches_image
 from gitopsd.model import Config, Health, Image, Job, JobState, Outcome, Phase, Repo
@@ -23,6 +24,8 @@ _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
 _WITH_WAY_BACK = 3
+_ACTIVE_SEC = 30.0
+"""How long the engine waits for a unit to become active."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +80,20 @@ def run(
 
 
 def limit_sec(repo: Repo) -> float:
-    """How long a sync of `repo` may take. With a way back it is one for each direction, and one to find out."""
-    return _WITH_WAY_BACK * repo.timeout_sec if repo.rollback else repo.timeout_sec
+    """How long a sync of `repo` may take. With a way back it has the time to find out that it is to be gone."""
+    if not repo.rollback:
+        return repo.timeout_sec
+    health = repo.health
+    finding_out = health.tries * (health.timeout_sec + health.interval_sec) if health else 0.0
+    settling = repo.settle_sec + _ACTIVE_SEC if repo.units else 0.0
+    return _WITH_WAY_BACK * repo.timeout_sec + 2 * (finding_out + settling)
 
 
 def engine_environment(
     config: Config, repo: Repo, job: Job, output_path: Path, pinned: str | None = None
 ) -> dict[str, str]:
     """What the engine is told: the operator's environment without the secrets of receivers, and the contract's keys."""
-    secrets = frozenset(
-        [
-            *(name for receiver in config.receivers.values() for name in receiver.secrets),
-            *config.notify.urls,
-            *(each.statuses.token for each in config.repos.values() if each.statuses),
-        ]
-    )
-    inherited = systemd.child_environment(os.environ, secrets)
+    inherited = systemd.child_environment(os.environ, secret_names(config))
     told = {
         "GITOPSD_URL": repo.url,
         "GITOPSD_REF": repo.ref,

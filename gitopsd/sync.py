@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from gitopsd import holds, joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
@@ -63,8 +64,8 @@ def _claim(config: Config, name: str, store: Store, clock: Callable[[], float]) 
     job = store.claim(name, interrupted, _retry_of(config, name), holds.allowed(hold))
     if job is None or job.trigger is not Trigger.ROLLBACK:
         return (job, None) if job else None
-    # The hold is written before the rollback is queued. So it is there now, and was perhaps not a moment ago.
-    hold = hold or holds.read(config.state_dir, name, clock())
+    # The hold is written before the rollback is queued. So it is there now, and was perhaps another a moment ago.
+    hold = holds.read(config.state_dir, name, clock())
     return job, hold.revision if hold else None
 
 
@@ -114,6 +115,12 @@ class _Phases:
 def _run_engine(
     config: Config, job: Job, find_repo: Callable[[str], Repo], lock_fd: int, stop_fd: int | None, pinned: str | None
 ) -> Outcome:
+    if job.trigger is Trigger.ROLLBACK:
+        if pinned is None:
+            reason = f"its hold is gone, which said where to go back to; gitopsd rollback {job.repo}"
+            return Outcome(state=JobState.REFUSED, reason=reason, exit_code=script.EXIT_REFUSED)
+        # What came while it waited asked for something newer.
+        job = replace(job, event=None, images=(), revision=None, force=False)
     try:
         repo = find_repo(job.repo)
     except GitopsdError as error:

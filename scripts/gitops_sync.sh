@@ -654,6 +654,19 @@ that ${tip:0:12} changes: $(first_five "${in_the_way[@]}"); move them away, and 
     to_save=changes
 }
 
+# Submodules that are here and where the revision $1 has files: git would remove them, with all that is in them.
+see_to_submodules() {
+    local entry name names=()
+    while IFS= read -r -d '' entry; do
+        name=${entry#*$'\t'}
+        [[ -d $name ]] && ! is_empty "$name" || continue
+        entry=$(git ls-tree "$1" -- "$name")
+        [[ ! $entry || $entry == 160000* ]] || names+=("$name")
+    done < <(git ls-files --stage -z | grep -z '^160000 ')
+    ((${#names[@]} == 0)) || refuse "in the way: ${1:0:12} has files in $path where submodules are: \
+$(first_five "${names[@]}"); move them away"
+}
+
 refuse_drift() {
     refuse "drift: $# files in $path are not those of ${tip:0:12}: $(first_five "$@"); \
 see $git_here diff, and put them back with: $git_here checkout -- ."
@@ -700,6 +713,7 @@ set rewind: allow"
 select_in_place() {
     local base there
     see_to_local_changes
+    see_to_submodules "$tip"
     head=$(revision HEAD)
     if [[ $tags ]]; then
         see_to_version
@@ -941,6 +955,7 @@ it; if that is wanted, set rewind: allow, or run: $git_here update-ref -d $refs/
     mapfile -t lines <<<"$changes"
     printf -v git_here 'git -C %q' "$path"
     [[ $drift == repair ]] || refuse_drift "${lines[@]#???}"
+    say "select: what was changed stays in $live, and is saved when that is removed"
     drifted=yes
 }
 
@@ -1220,12 +1235,27 @@ pass_gate() {
 
 ### deploy: commands, compose, units, health
 
+# What is deployed by its name: the branch, or the tag; of a revision that is gone back to the highest version that it has.
+ref_of_tip() {
+    local name
+    if [[ ! $tags ]]; then
+        printf '%s' "$ref"
+    elif [[ $tag && $tip == "$(revision $refs/tip)" ]]; then
+        printf '%s' "$tag"
+    else
+        git -c versionsort.suffix=- tag --points-at "$tip" --sort=-version:refname 2>/dev/null | while IFS= read -r name; do
+            if is_followed "$name"; then printf '%s' "$name" && break; fi
+        done
+    fi
+}
+
 # In a subshell of its own, so that nothing of the engine's reaches the command: not its variables, not the lock.
 exec_command() (
-    local at=$1 name
+    local at=$1 name GITOPSD_REF
     shift
     exec 2>&3 3>&-
-    export GITOPSD_REPO=$repo GITOPSD_REF=${tag:-$ref} GITOPSD_PATH=$at GITOPSD_OLD_REVISION=$old GITOPSD_NEW_REVISION=$tip
+    GITOPSD_REF=$(ref_of_tip)
+    export GITOPSD_REPO=$repo GITOPSD_REF GITOPSD_PATH=$at GITOPSD_OLD_REVISION=$old GITOPSD_NEW_REVISION=$tip
     for name in OUTPUT LOCK_FD URL HINT REVISION GATE DEPLOY HEALTH HEALTH_INTERVAL HEALTH_TRIES HEALTH_TIMEOUT COMPOSE \
         UNITS SETTLE ROLLBACK TIMEOUT KEEP SUBMODULES DEPTH FILTER REWIND LOCAL_CHANGES VERIFY ALLOWED_SIGNERS KEYRING \
         MERGE_BY CLEAN DRIFT; do
@@ -1387,6 +1417,7 @@ go_back() {
         tree=$(find_release "$target") || { gate_command=() && stage_release; }
     else
         cd -- "$path" || fail "$TRY_AGAIN" "cannot enter $path"
+        see_to_submodules "$target"
         save_commits "$bad" "$target" && put_away "Found when $target was gone back to" </dev/null && make_way "$target" ||
             fail "$TRY_AGAIN" "cannot save the local changes in $path; see the log"
     fi

@@ -85,17 +85,17 @@ class Host(Site):
         assert not list(self.git_dir.rglob("*.lock"))
         assert self.ask("fsck", "--no-dangling") == ""
 
-    def holds(self, content: str) -> bool:
-        """Whether somebody who looks for this text finds it: in a tree, or in a commit that a ref leads to."""
-        for tree in [self.path, *self.releases]:
+    def contents(self) -> str:
+        """All that somebody can find: in the trees, in their indexes, and in the commits that a ref leads to."""
+        found = [self.ask("log", "--all", "-m", "--patch", "--format=")]
+        for tree in {self.path.resolve(), *self.releases}:
+            found.append(git(tree, "diff", "--cached", "--patch"))
             for file in tree.rglob("*"):
                 if file.is_symlink():
-                    found = str(file.readlink())
-                else:
-                    found = file.read_text() if file.is_file() and ".git" not in file.relative_to(tree).parts else ""
-                if content in found:
-                    return True
-        return bool(self.ask("log", "--all", "-m", "--format=%H", f"-S{content}"))
+                    found.append(str(file.readlink()))
+                elif file.is_file() and ".git" not in file.relative_to(tree).parts:
+                    found.append(file.read_text())
+        return "\n".join(found)
 
     def live(self) -> dict[str, tuple[object, ...]]:
         """All that a reader of `path` sees, byte for byte, and whether it was written anew."""

@@ -146,7 +146,7 @@ def _ask(config: Config, repo: Repo, *, wants_branch: bool, in_unit: bool) -> tu
         (tip,) = check.ask(config, [repo], in_unit=in_unit)
         if not wants_branch or not _has_answered(tip):
             return tip, ""
-        secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+        secrets = configuration.secret_names(config)
         run_as = (places.as_unit,) if in_unit else ()
         return tip, poll.default_branch(repo, secrets, *run_as)
 

@@ -56,7 +56,7 @@ def check(config_path: Path, *, offline: bool, as_json: bool) -> int:
 
 def ask(config: Config, repos: Iterable[Repo], *, in_unit: bool) -> list[poll.Tip]:
     """What the remotes of `repos` say to those who sync them."""
-    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    secrets = configuration.secret_names(config)
     return poll.ask(repos, secrets, as_unit) if in_unit else poll.ask(repos, secrets)
 
 

@@ -82,9 +82,11 @@ def rollback(config_path: Path, name: str, *, to: str | None, reason: str, wait:
         deployed = _deployed(store, name)
         in_place = _in_place(store, name, deployed)
         target = _named(name, deployed, to) if to else _before(name, deployed, in_place)
+        if target == in_place:
+            raise _UsageError(f"{name} is at {terminal.short(target)} already; to leave it there: gitopsd hold {name}")
     except _UsageError as error:
         return _complain("rollback", error)
-    way = " ".join(["rolled back", *([f"from {terminal.short(in_place)}"] if in_place else []), "to"])
+    way = " ".join(["rollback", *([f"from {terminal.short(in_place)}"] if in_place else []), "to"])
     text = ": ".join(filter(None, (f"{way} {terminal.short(target)}", reason)))
     new = Hold(repo=name, by=_who(), reason=text, at=time.time(), revision=target)
     # The hold comes first: from here on nothing but the rollback is done.

@@ -19,7 +19,7 @@ from gitopsd.store.notes import POLL_NOTE
 def poll(config_path: Path, *, as_json: bool) -> int:
     """Ask every remote, queue a sync where the tip has moved, and see that what is due is dispatched."""
     config, store = opened(config_path)
-    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    secrets = configuration.secret_names(config)
     tips = remotes.ask(find_repos(config).repos.values(), secrets)
     moved = remotes.enqueue_moved(store, tips)
     remotes.enqueue_looks(store, tips)

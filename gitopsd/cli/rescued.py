@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def rescued(config_path: Path, name: str, *, as_json: bool) -> int:
     config = configuration.load(config_path)
     repo = find_repo(config, name)
     place = _place(config, repo)
-    found = _find(config, place) if os.path.isdir(place) else []
+    with _opened(place) as directory_fd:
+        found = [] if directory_fd is None else _find(directory_fd)
     if as_json:
         saved = [{"ref": each.ref, "at": each.at, "why": each.why, "files": list(each.files)} for each in found]
         terminal.print_json({"repo": name, "repository": str(place), "rescued": saved})
@@ -59,35 +61,62 @@ def _place(config: Config, repo: Repo) -> Path:
     return config.state_dir / "mirrors" / repo.name if repo.strategy == "release" else repo.path
 
 
-def _find(config: Config, place: Path) -> list[Rescued]:
+def _find(directory_fd: int) -> list[Rescued]:
     wanted = "--format=%(refname)%09%(contents:subject)"
-    lines = _git(config, place, "for-each-ref", "--sort=-refname", wanted, _REFS).splitlines()
+    lines = _git(directory_fd, "for-each-ref", "--sort=-refname", wanted, _REFS).splitlines()
     found = []
     for ref, _, why in (line.partition("\t") for line in lines):
         # Of one with the index as its second parent, too, what differs from the first.
-        files = _git(config, place, "log", "-1", "-m", "--first-parent", "--format=", "--name-only", "-z", ref)
+        files = _git(directory_fd, "log", "-1", "-m", "--first-parent", "--format=", "--name-only", "-z", ref)
         when = _TIME.search(ref)
         at = "{}-{}-{}T{}:{}:{}Z".format(*when.groups()) if when else "-"
         found.append(Rescued(ref=ref, at=at, why=why, files=tuple(filter(None, files.split("\0")))))
     return found
 
 
-def _git(config: Config, place: Path, *arguments: str) -> str:
-    argv = (*_as_owner(config, place), "git", "-c", f"safe.directory={place}", "-C", str(place), *arguments)
-    ended, text = process.output_of(argv, environment={**os.environ, "LC_ALL": "C"}, timeout_sec=_GIT_SEC)
+def _git(directory_fd: int, *arguments: str) -> str:
+    """Ask git, as the owner of the repository that is open as `directory_fd`. Raises GitopsdError.
+
+    What is in a repository may have git run commands, so nobody else is to run those: root becomes its owner, and of
+    others git itself refuses to look.
+    """
+    argv = (*_as_owner(directory_fd), "git", "-C", f"/proc/self/fd/{directory_fd}", *arguments)
+    chunks: list[bytes] = []
+    ended = process.run(
+        argv,
+        environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},  # ours may hold secrets
+        timeout_sec=_GIT_SEC,
+        on_output=chunks.append,
+        keep_fds=(directory_fd,),
+    )
+    text = b"".join(chunks).decode("utf-8", "replace")
     if ended.exit_code != 0:
         why = next(iter(text.splitlines()), "git did not say why")
-        raise GitopsdError(f"{place}: {why}; run this as root, or as the owner of that directory")
+        raise GitopsdError(f"{why}; run this with sudo, or as the owner of the repository")
     return text
 
 
-def _as_owner(config: Config, place: Path) -> Sequence[str]:
-    """What is in a repository may have git run commands of its owner: root is not to run those."""
-    owner = place.stat()
+def _as_owner(directory_fd: int) -> Sequence[str]:
+    owner = os.fstat(directory_fd)
     if os.geteuid() != 0 or owner.st_uid == 0:
         return ()
-    group = config.state_dir.stat().st_gid
-    return ("setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", f"--groups={group}", "--")
+    return ("setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--")
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[int | None]:
+    """A descriptor of the directory, so that nobody puts another in its place; None where there is none."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise GitopsdError(f"{place}: {error.strerror}; run this with sudo") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _few(files: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes, of_rules, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Hold, Job, JobState, Repo
+from gitopsd.model import Config, Hold, Job, JobState, Repo, Trigger
 from gitopsd.runner import UnitState, unit_of
 from gitopsd.store import Store, path_in
 
@@ -155,7 +155,7 @@ def standing_of(config: Config, store: Store, repo: Repo, unit: UnitState | None
         state, reason = str(JobState.RUNNING), f"job {running.id} is in {phase}"
     elif hold:
         waits = f"; job {pending.id} waits" if pending else ""
-        state, reason = terminal.HELD, f"{terminal.held(hold, time.time())}{waits}"
+        state, reason = terminal.HELD, f"{terminal.held(hold, time.time())}{_failed_under(hold, last_job)}{waits}"
     elif last_job:
         state, reason = str(last_job.state), last_job.reason
     elif pending:
@@ -182,6 +182,14 @@ def hold_of(config: Config, name: str) -> tuple[Hold | None, str]:
         return holds.read(config.state_dir, name, time.time()), ""
     except GitopsdError as error:
         return None, str(error)
+
+
+def _failed_under(hold: Hold, last_job: Job | None) -> str:
+    """What became of the rollback that `hold` is for, if that was not well."""
+    if last_job is None or last_job.trigger is not Trigger.ROLLBACK or (last_job.started_at or 0.0) < hold.at:
+        return ""
+    is_bad = last_job.state in (JobState.FAILED, JobState.REFUSED)
+    return f"; job {last_job.id} {last_job.state}: {last_job.reason}" if is_bad else ""
 
 
 def _reason(standing: Standing) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "part_of",
     "releases_of",
     "schema",
+    "secret_names",
 ]
 
 DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
@@ -37,6 +38,7 @@ DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-
 
 _PACKAGE_DIR = Path(__file__).parents[1]
 _IDLE_EXIT_SEC = 300.0
+_SIGNERS = ("allowed_signers", "keyring", "merge_by")
 _DEPLOY_HINT = "    # deploy: [./deploy.sh]        # run in the checkout once it has moved\n"
 _MERGED_KEYS = ("receivers", "repos")
 _RECEIVER_LISTS = ("repos", "events", "refs", "paths", "images", "tags", "allow_from")
@@ -127,7 +129,17 @@ def _sense_problems(files: list[ConfigFile]) -> Iterator[str]:
             if isinstance(url, str) and has_credentials(url):
                 hint = "git would show them in the process list; use an ssh key or a git credential helper"
                 yield file.problem(("repos", name, "url"), f"holds credentials before the @; {hint}")
+            if isinstance(repo, dict):
+                yield from _signer_problems(file, name, repo)
         yield from _receiver_problems(file)
+
+
+def _signer_problems(file: ConfigFile, name: str, repo: Mapping[str, Any]) -> Iterator[str]:
+    """Signers whom nobody asks for: who has forgotten `verify` believes that he is protected."""
+    for key in (key for key in _SIGNERS if key in repo and "verify" not in repo and repo.get("strategy") != "none"):
+        yield file.problem(
+            ("repos", name, key), "does nothing without 'verify' (ssh, gpg; or none, where it is to wait)"
+        )
 
 
 def _receiver_problems(file: ConfigFile) -> Iterator[str]:
@@ -157,6 +169,13 @@ def has_credentials(url: str) -> bool:
         return bool(parts.password) or (parts.scheme in ("http", "https") and "@" in parts.netloc)
     except ValueError:
         return False
+
+
+def secret_names(config: Config) -> frozenset[str]:
+    """The names of all secrets, whose variables nobody may find in his environment but who is to use them."""
+    receivers = (name for receiver in config.receivers.values() for name in receiver.secrets)
+    statuses = (repo.statuses.token for repo in config.repos.values() if repo.statuses)
+    return frozenset([*receivers, *config.notify.urls, *statuses])
 
 
 def dump(config: Config) -> str:

@@ -57,6 +57,8 @@ def data_of(repo: Repo) -> dict[str, Any]:
             "tries": repo.health.tries,
             "timeout": duration(repo.health.timeout_sec),
         }
+    if repo.allowed_signers or repo.keyring or repo.merge_by:
+        others["verify"] = repo.verify
     if repo.settle_sec != Repo.settle_sec:
         others["settle"] = duration(repo.settle_sec)
     if repo.retry:

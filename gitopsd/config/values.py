@@ -16,7 +16,7 @@ def seconds(text: str | None, otherwise: float) -> float:
 
 def duration(sec: float) -> str:
     """Seconds as a duration of the configuration."""
-    return f"{round(sec * 1000)}ms"
+    return f"{int(sec)}s" if sec == int(sec) else f"{round(sec * 1000)}ms"
 
 
 def size(text: str | float) -> int:

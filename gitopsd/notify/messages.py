@@ -15,6 +15,7 @@ from gitopsd.store.notes import TOLD_NOTE
 
 _log = logging.getLogger(__name__)
 _TRIES = 10
+_OFFERED_SEC = 7 * 86400.0
 
 Send = Callable[[Sequence[Target], Message], Mapping[str, str]]
 """Send to all of these: by their names "" where it was taken, else why not."""
@@ -101,8 +102,12 @@ class Messenger:
         answers = self._send(asked, message)
         for name in names:
             self._note(repo, record, name, answers[name])
-        taken = {name for name in names if not answers[name]}
-        self._write(repo, replace(record, owed={name: tries for name, tries in owed.items() if name not in taken}))
+        # Who cannot be reached now is offered it again for days: only an end of ours before this point has counted.
+        job = self._store.job(record.about)
+        is_old = job is None or self._clock() - (job.finished_at or job.created_at) > _OFFERED_SEC
+        done = {name for name in names if is_old or not answers[name]}
+        left = {name: tries for name, tries in record.owed.items() if name not in done}
+        self._write(repo, replace(record, owed=left))
         return True
 
     def _note(self, repo: str, record: _Record, name: str, problem: str) -> None:

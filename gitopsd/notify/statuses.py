@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gitopsd import systemd
-from gitopsd.model import Job, JobState, Repo
+from gitopsd.model import Job, JobState, Repo, Trigger
 from gitopsd.notify import forges, news
 from gitopsd.notify.forges import FAILURE, PENDING, SUCCESS, Answer, Status
 from gitopsd.notify.troubles import Troubles, of_repo
@@ -61,6 +61,8 @@ def _of_verdict(job: Job, states: Mapping[str, str], on_the_way: Collection[str]
     state, text = SUCCESS if good else FAILURE, news.plain(job.reason)
     revision = revision_in(job.new_revision) or revision_in(job.revision)
     overtaken = [each for each, known in states.items() if known == PENDING and each not in (revision, *on_the_way)]
+    if job.trigger is Trigger.ROLLBACK:  # what waits goes on waiting
+        overtaken = []
     found = {each: Status(state, f"overtaken by {revision[:_DIGITS]}: {text}") for each in overtaken if revision}
     # Most looks find nothing new, and nobody waits to hear of it.
     if revision and (job.state is not JobState.UNCHANGED or revision in states):

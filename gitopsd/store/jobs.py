@@ -7,7 +7,9 @@ from gitopsd.model import Image, Job, JobState, Match, Outcome, Trigger
 from gitopsd.store.database import Connection
 from gitopsd.store.rows import JOBS, images_text, job_of
 
-_FOUND_NOTHING = "trigger = 'poll' AND state = 'unchanged' AND delivery IS NULL"
+# Nothing new, that is: drift that was found before, too.
+_FOUND_NOTHING = """CASE WHEN trigger = 'poll' AND delivery IS NULL
+    AND (state = 'unchanged' OR (state = 'refused' AND reason LIKE 'drift: %')) THEN state || reason END"""
 
 
 def enqueue(
@@ -161,7 +163,7 @@ def end(connection: Connection, job: Job, outcome: Outcome, now: float) -> None:
 
 
 def forget_look_before(connection: Connection, job: Job) -> None:
-    """If `job` and the one before it are polls' looks that found nothing, delete the record of that one.
+    """If `job` and the one before it are polls' looks that found the same nothing, delete the record of that one.
 
     Else they alone would be the history of a repo whose files each poll compares.
     """
@@ -170,5 +172,6 @@ def forget_look_before(connection: Connection, job: Job) -> None:
         ORDER BY id DESC LIMIT 2""",
         (job.repo, job.id),
     ).fetchall()
-    if len(rows) > 1 and all(row["found_nothing"] for row in rows) and rows[1]["retry_of"] is None:
+    is_same = len(rows) > 1 and rows[0]["found_nothing"] == rows[1]["found_nothing"] is not None
+    if is_same and rows[1]["retry_of"] is None:
         connection.execute("DELETE FROM jobs WHERE id = ?", (rows[1]["id"],))

@@ -402,7 +402,7 @@ def test_a_rollback_goes_back_and_stays_there_while_the_remote_cannot_be_reached
     done = site.run("rollback", "blog", "--reason", "wrong prices", SUDO_USER="ada")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    why = f"rolled back from {second[:10]} to {first[:10]}: wrong prices"
+    why = f"rollback from {second[:10]} to {first[:10]}: wrong prices"
     assert done.stdout.splitlines()[-1] == f"blog is held by ada: {why}; gitopsd resume blog"
     assert site.deployed("blog") == first
     assert (site.root / "deploys").read_text().split() == [first, second, first]
@@ -459,7 +459,7 @@ def test_a_rollback_can_go_to_any_revision_that_was_deployed_and_is_named_by_how
 
     assert (found["held"]["revision"], found["held"]["reason"]) == (
         first,
-        f"rolled back from {third[:10]} to {first[:10]}",
+        f"rollback from {third[:10]} to {first[:10]}",
     )
     assert [(job["trigger"], job["state"], job["new_revision"]) for job in found["jobs"]] == [
         ("rollback", "succeeded", first)

@@ -9,12 +9,13 @@ import pytest
 
 from tests.engine import DEPLOY_FAILED, REFUSED
 from tests.remote import Remote, git
-from tests.strategies import Host, copy_of
+from tests.strategies import Host, both_strategies, copy_of
 
 POLICIES = [
     {"LOCAL_CHANGES": local_changes, "CLEAN": clean, "DRIFT": drift, "REWIND": rewind}
-    for local_changes, clean, drift, rewind in itertools.product(
-        ("rescue", "refuse"), ("untracked", "none"), ("repair", "report", "off"), ("allow", "refuse")
+    for (local_changes, clean, drift), rewind in zip(
+        itertools.product(("rescue", "refuse"), ("untracked", "none"), ("repair", "report", "off")),
+        itertools.cycle(("allow", "refuse", "refuse", "allow")),
     )
 ]
 """The first takes out all that there is to be taken out."""
@@ -135,6 +136,8 @@ KINDS: Mapping[str, Work] = {
         running("rebase --quiet side"),
     ),
     "a repository": together(running("init --quiet own"), writing("own/page")),
+    "a repository in the way of a file": together(running("init --quiet arrives"), writing("arrives/page")),
+    "a repository in the way of a directory": together(running("init --quiet arrives.d"), writing("arrives.d/mine")),
     "a repository that is ignored": together(running("init --quiet build"), writing("build/page")),
 }  # fmt: skip
 
@@ -167,7 +170,7 @@ def inhabited(directory: Path, remote: Remote, strategy: str, policies: Mapping[
 
 
 def go_on(host: Host) -> None:
-    """Syncs as they come: nothing new, changes of all kinds, a bad revision, another history, one by force."""
+    """Syncs as they come: nothing new, changes of all kinds, a bad revision, other histories, one by force."""
     remote = host.remote
     (remote.work / "link").unlink()
     (remote.work / "link").symlink_to("README")
@@ -182,14 +185,13 @@ def go_on(host: Host) -> None:
     ]
     for step in steps:
         step()
-        run = host.sync()
+        run = host.sync(GITOPSD_FORCE="yes" if step == steps[-1] else None)
         assert run.code in {0, DEPLOY_FAILED, REFUSED}, run.everything
-    run = host.sync(GITOPSD_FORCE="yes")
-    assert run.code in {0, REFUSED}, run.everything
 
 
 def assert_found(host: Host, words: list[str]) -> None:
-    assert [word for word in words if not host.holds(word)] == []
+    contents = host.contents()
+    assert [word for word in words if word not in contents] == []
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -210,16 +212,104 @@ def test_work_in_a_release_is_found_again(tmp_path: Path, remote: Remote, name: 
 
 MANY = (
     "a branch that was left again", "a stash", "an edit over a staged one", "a file that was added", "another link",
-    "a file for a directory", "untracked files", "ignored files", "an edit that git overlooks", "a repository",
+    "untracked files", "ignored files", "an edit that git overlooks", "a repository",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", ["in-place", "release"])
 @pytest.mark.parametrize("policies", POLICIES, ids=lambda policies: "-".join(policies.values()))
-def test_work_of_many_kinds_is_found_again_under_all_policies(
-    tmp_path: Path, remote: Remote, strategy: str, policies: Mapping[str, str]
+def test_work_of_many_kinds_in_a_checkout_is_found_again_under_all_policies(
+    tmp_path: Path, remote: Remote, policies: Mapping[str, str]
 ) -> None:
-    host = inhabited(tmp_path, remote, strategy, policies)
-    words = [word for name in MANY for word in KINDS[name](host.path.resolve())]
+    host = inhabited(tmp_path, remote, "in-place", policies)
+    words = [word for name in MANY for word in KINDS[name](host.path)]
     go_on(host)
+    assert_found(host, words)
+
+
+@pytest.mark.parametrize(("drift", "keep"), [("repair", "2"), ("report", "3"), ("off", "2")])
+def test_work_of_many_kinds_in_a_release_is_found_again_under_all_policies(
+    tmp_path: Path, remote: Remote, drift: str, keep: str
+) -> None:
+    host = inhabited(tmp_path, remote, "release", {"DRIFT": drift, "KEEP": keep, "REWIND": "allow"})
+    words = [word for name in MANY[:-1] for word in KINDS[name](host.path.resolve())]
+    go_on(host)
+    assert_found(host, words)
+
+
+# What is beside the tree, or within it and of a repository of its own
+
+
+@both_strategies
+def test_another_worktree_of_the_same_repository_is_left_alone(tmp_path: Path, remote: Remote, strategy: str) -> None:
+    host = inhabited(tmp_path, remote, strategy, POLICIES[0])
+    places = [tmp_path / "other", host.path.resolve() / "within"]
+    for place in places:
+        git(host.path, "worktree", "add", "--quiet", "-b", place.name, str(place))
+        together(writing("page"), running("add page"), writing("notes"))(place)
+    go_on(host)
+    for place in places:
+        assert git(place, "status", "--porcelain") == "M  page\n?? notes"
+        assert (place / "page").read_text() == "<mine in page>\n"
+
+
+MODULE_WORK: Mapping[str, Work] = {
+    "an edit": writing("README"),
+    "untracked files": writing("notes", "new/notes"),
+    "a commit": together(writing("README"), COMMIT),
+    "a commit that was left again": together(
+        running("checkout --quiet -b mine"), writing("README"), COMMIT, running("checkout --quiet --detach HEAD~1")
+    ),
+    "a stash": together(writing("README"), running("stash push --quiet")),
+}
+
+
+@both_strategies
+@pytest.mark.parametrize("name", MODULE_WORK)
+def test_work_in_a_submodule_is_found_again(tmp_path: Path, remote: Remote, strategy: str, name: str) -> None:
+    module = Remote.create(tmp_path / "module")
+    allow = "protocol.file.allow=always"
+    git(remote.work, "-c", allow, "submodule", "--quiet", "add", module.url, "theme")
+    remote.push({"page": "2\n"})
+    configuration = tmp_path / "gitconfig"
+    git(tmp_path, "config", "--file", str(configuration), *allow.split("="))
+    host = Host(directory=tmp_path, remote=remote, strategy=strategy)
+    host.environment |= {"GIT_CONFIG_GLOBAL": str(configuration), "GITOPSD_SUBMODULES": "yes", "GITOPSD_DEPLOY": "true"}
+    host.environment |= {"GITOPSD_KEEP": "2", **{f"GITOPSD_{key}": value for key, value in POLICIES[0].items()}}
+    host.synced()
+    git(host.path, "-c", allow, "submodule", "--quiet", "update", "--init")
+    theme = host.path.resolve() / "theme"
+    words = MODULE_WORK[name](theme)
+    module.push({"README": "2\n", "notes": "theirs\n"})
+    git(remote.work / "theme", "pull", "--quiet", "origin", "main")
+    for step in range(3):
+        if step == 0:
+            git(remote.work, "add", "theme")
+            remote.push({"page": "3\n"})
+        else:
+            remote.push() if step == 1 else remote.remove("theme", ".gitmodules", files={"theme": "a file now\n"})
+        assert host.sync().code in {0, REFUSED}
+    for word in words:
+        here = [file for file in theme.rglob("*") if file.is_file() and word in file.read_text()]
+        assert here or git(theme, "log", "--all", "HEAD", "-m", "--format=%H", f"-S{word}")
+
+
+# A way back that waits
+
+
+@pytest.mark.parametrize("standing", ["the bad one", "the good one"])
+def test_commits_that_were_made_while_a_way_back_waits_are_found_again(
+    tmp_path: Path, remote: Remote, standing: str
+) -> None:
+    host = inhabited(tmp_path, remote, "in-place", {})
+    good = remote.tip()
+    bad = remote.push({"bad": "\n"})
+    if standing == "the bad one":  # killed as it turned back
+        assert host.sync(GITOPSD_ROLLBACK="no").code == DEPLOY_FAILED
+        host.ask("update-ref", "refs/gitopsd/rollback", good)
+        (host.git_dir / "gitopsd-bad").write_text(f"{bad}\nas it was\n")
+    else:
+        assert host.sync(GITOPSD_DEPLOY="false").code == DEPLOY_FAILED
+    words = together(writing("page"), COMMIT, writing("page", word="over it"))(host.path)
+    assert host.sync().code == DEPLOY_FAILED
+    assert host.standing == good
     assert_found(host, words)

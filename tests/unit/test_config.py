@@ -602,9 +602,18 @@ def test_whole_numbers_are_told_without_a_point(path: Path) -> None:
         ("verify: ssh", ["repos.blog: 'allowed_signers' is missing: absolute path of the file of ssh keys that may "]),
         ("verify: gpg", ["repos.blog: 'keyring' is missing: absolute path of the file of GPG keys that may sign"]),
         ("verify: x509", ["repos.blog.verify: this text is not right; wanted: the kind of signature that the commit "]),
-        ("allowed_signers: signers", ["repos.blog.allowed_signers: this text is not right; wanted: absolute path "]),
-        ("merge_by: []", ["repos.blog.merge_by: a list is not right; wanted: list of signers who may sign merges "]),
-        ("merge_by: [a b]", ["repos.blog.merge_by.0: this text is not right; wanted: a principal of allowed_signers"]),
+        (
+            "allowed_signers: signers\n    verify: none",
+            ["repos.blog.allowed_signers: this text is not right; wanted: absolute path "],
+        ),
+        (
+            "merge_by: []\n    verify: none",
+            ["repos.blog.merge_by: a list is not right; wanted: list of signers who may sign merges "],
+        ),
+        (
+            "merge_by: [a b]\n    verify: none",
+            ["repos.blog.merge_by.0: this text is not right; wanted: a principal of allowed_signers"],
+        ),
         ("health: 5", ["repos.blog.health: a number is not right; wanted: the command that finds out whether "]),
         ("health: curl x", ["repos.blog.health: this text is not right; wanted: the command that finds out whether "]),
         ("health: []", ["repos.blog.health: a list is not right; wanted: the command that finds out whether "]),
@@ -1111,6 +1120,8 @@ def test_every_key_is_described_and_its_examples_are_accepted(path: Path, tmp_pa
     assert KEYS[key]["examples"]
     for value in KEYS[key]["examples"]:
         data = with_value(key, [str(tmp_path) for _ in value] if key == ("roots",) else value)
+        if key[-1] in ("allowed_signers", "keyring", "merge_by"):
+            part_at(data, key)["verify"] = "none"
         config = load_data(path, data)
         assert load_text(path, dump(config)) == config
 
@@ -1210,3 +1221,14 @@ def test_two_repos_that_compose_would_take_for_one_are_a_problem(path: Path) -> 
     del repos["a-b"]["compose"]
     path.write_text(yaml.safe_dump({"repos": repos}))
     assert load(path).repos["a.b"].compose == "c.yaml"
+
+
+@pytest.mark.parametrize("signers", ["allowed_signers: /etc/x", "keyring: /etc/x", "merge_by: [forge]"])
+def test_signers_whom_nobody_asks_for_are_a_problem(path: Path, signers: str) -> None:
+    (problem,) = repo_problems(path, signers)
+    assert "does nothing without 'verify'" in problem
+
+
+def test_a_long_time_is_the_same_after_it_was_written_out(path: Path) -> None:
+    config = load_text(path, "repos:\n  blog: {url: /srv/blog.git, path: /srv/blog, timeout: 30d, settle: 1500ms}\n")
+    assert load_text(path, dump(config)) == config

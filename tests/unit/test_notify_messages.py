@@ -129,12 +129,23 @@ def test_what_one_target_does_not_take_is_offered_to_it_again_and_to_no_other(de
     assert desk.store.read_note(UNTOLD_NOTE) == {}
 
 
-def test_a_target_that_never_takes_it_is_given_up(desk: Desk) -> None:
+def test_a_target_that_is_away_is_offered_it_again_for_days(desk: Desk) -> None:
     desk.broken = {"phone", "mail"}
     desk.end(FAILED)
-    for _ in range(10):
+    for _ in range(30):
         assert desk.look() == []
         desk.start()
+    desk.broken = set()
+    assert desk.look() == both("blog failed on web1")
+
+
+def test_a_target_that_does_not_come_back_within_days_is_given_up(desk: Desk) -> None:
+    desk.look()
+    desk.broken = {"phone", "mail"}
+    desk.end(FAILED)
+    desk.now += 8 * 86400
+    assert desk.look() == []
+    desk.start()
     desk.broken = set()
     assert desk.look() == []
 
