@@ -268,3 +268,59 @@ def test_an_operator_who_works_on_another_branch_is_not_disturbed_by_a_way_back(
     assert run.code == REFUSED
     assert (here.path / "README").read_text() == "a repair\n"
     assert here.git("symbolic-ref", "--short", "HEAD") == "fix"
+
+
+@both_strategies
+def test_a_bad_revision_that_is_taken_back_on_the_remote_leaves_nothing_to_do(host: Host, remote: Remote) -> None:
+    good = host.standing
+    remote.push({"mode": "deploy-fails\n"})
+    failed(host, f"deploy: sh exited with 3; rolled back to {good[:12]}")
+    remote.rewind()
+    assert host.synced()["changed"] == "no"
+    host.deployed(remote.push({"mode": "good\n", "page": "2\n"}))
+
+
+@both_strategies
+def test_one_bad_revision_after_the_other_goes_back_to_the_same_good_one(host: Host, remote: Remote) -> None:
+    good = host.standing
+    for number in range(4):
+        remote.push({"mode": "deploy-fails\n", "page": f"{number}\n"})
+        failed(host, f"deploy: sh exited with 3; rolled back to {good[:12]}", GITOPSD_KEEP="2")
+        host.is_at(good)
+        assert len(host.releases) <= 2
+    host.in_vain("bad revision")
+
+
+@both_strategies
+def test_force_comes_before_a_way_back_that_waits(host: Host, remote: Remote, tmp_path: Path) -> None:
+    bad = remote.push({"mode": "deploy-fails\n"})
+    (tmp_path / "broken").touch()
+    assert host.sync().code == DEPLOY_FAILED
+    (tmp_path / "broken").unlink()
+    run = failed(host, f"deploy: sh exited with 3; rolled back to {host.standing[:12]}", GITOPSD_FORCE="yes")
+    assert run["new_revision"] == bad
+    assert "rollback" in run.phases
+
+
+@both_strategies
+def test_a_first_deploy_that_failed_is_tried_again_by_the_next_sync(
+    tmp_path: Path, first_remote: Remote, strategy: str
+) -> None:
+    here = Host(directory=tmp_path, remote=copy_of(first_remote, tmp_path), strategy=strategy)
+    assert here.sync(GITOPSD_DEPLOY="false", GITOPSD_ROLLBACK="yes").code == DEPLOY_FAILED
+    here.deployed(here.remote.tip(), GITOPSD_ROLLBACK="yes")
+
+
+def test_a_release_to_go_back_to_that_somebody_removed_is_staged_again_without_the_gate(
+    tmp_path: Path, first_remote: Remote
+) -> None:
+    here = Host(directory=tmp_path, remote=copy_of(first_remote, tmp_path), strategy="release")
+    here.synced()
+    good = here.remote.tip()
+    here.remote.push({"bad": "\n"})
+    gate = shlex.join(["sh", "-c", 'rm -rf "$0"; test -e bad', str(here.path.resolve())])
+    run = here.sync(GITOPSD_DEPLOY="test ! -e bad", GITOPSD_GATE=gate, GITOPSD_ROLLBACK="yes")
+    assert run.code == DEPLOY_FAILED
+    assert run["rolled_back"] == good
+    assert here.standing == good
+    here.is_in_order()

@@ -455,6 +455,12 @@ def test_it_is_idle_while_all_that_waits_is_held(house: House) -> None:
     assert not house.dispatcher.is_idle()
 
 
+def test_it_is_not_idle_while_a_hold_has_an_end_that_somebody_has_to_see(house: House) -> None:
+    house.hold("blog", until=house.now + 3600)
+    house.want("blog")
+    assert not house.dispatcher.is_idle()
+
+
 def test_it_is_not_idle_while_a_job_of_a_held_repo_is_recorded_as_running(house: House) -> None:
     house.want("blog")
     assert house.store.claim("blog", lambda _: FAILED, RETRY)

@@ -153,6 +153,14 @@ def test_a_revision_that_was_overtaken_does_not_stay_pending(forge: Forge) -> No
     ]
 
 
+def test_a_rollback_overtakes_nothing(forge: Forge) -> None:
+    forge.push(A)
+    assert [state for _, state, _ in forge.look()] == ["pending"]
+    forge.store.enqueue("blog", Trigger.ROLLBACK)
+    forge.end(forge.begin(), GOOD, B)
+    assert [(each, state) for each, state, _ in forge.look() if each == "a"] == []
+
+
 def test_a_revision_that_waits_for_its_turn_is_not_overtaken(forge: Forge) -> None:
     forge.push(A)
     job = forge.begin()

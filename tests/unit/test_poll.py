@@ -67,9 +67,9 @@ class Host:
         assert job is not None
         return job
 
-    def finish(self, state: JobState, revision: str | None, *, retry: bool = False) -> None:
+    def finish(self, state: JobState, revision: str | None, *, retry: bool = False, reason: str = "") -> None:
         """The pending job is run, and ends."""
-        done = Outcome(state=state, reason="", exit_code=0, new_revision=revision, retry=retry)
+        done = Outcome(state=state, reason=reason, exit_code=0, new_revision=revision, retry=retry)
         self.store.finish(self.claim(), done, RETRY)
 
     def leave_out(self, revision: str, came_from: str, repo: str = "blog") -> None:
@@ -240,6 +240,17 @@ def test_a_repo_whose_files_are_compared_gets_a_job_at_each_poll_though_its_tip_
         assert host.jobs()[-1] == ("poll", "pending", remote.tip())
         host.finish(JobState.UNCHANGED, remote.tip())
     assert [(trigger, state) for trigger, state, _ in host.jobs()] == [("manual", state), ("poll", "unchanged")]
+
+
+def test_drift_that_was_refused_is_looked_at_again_and_is_one_record(host: Host, compared: Remote) -> None:
+    done(host, compared)
+    for _ in range(3):
+        host.look()
+        host.finish(JobState.REFUSED, compared.tip(), reason="drift: 1 files")
+    assert [(trigger, state) for trigger, state, _ in host.jobs()] == [("manual", "succeeded"), ("poll", "refused")]
+    host.look()
+    host.finish(JobState.UNCHANGED, compared.tip())
+    assert host.jobs()[-1][1] == "unchanged"
 
 
 def test_a_repo_whose_files_are_not_compared_gets_none(host: Host, remote: Remote) -> None:

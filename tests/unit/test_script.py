@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -513,3 +514,18 @@ def test_a_report_that_cannot_be_written_is_tried_again(engine: Engine) -> None:
     outcome = engine.run("exit 0")
     assert (outcome.state, outcome.retry, outcome.keep_trying) == (JobState.FAILED, True, True)
     assert str(engine.output_path) in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit_sec"),
+    [
+        ({}, 60.0),
+        ({"health": Health(command=("true",), tries=100)}, 60.0),
+        ({"rollback": True}, 180.0),
+        ({"rollback": True, "health": Health(command=("true",), tries=100, interval_sec=1, timeout_sec=9)}, 2180.0),
+        ({"rollback": True, "units": ("blog.service",), "settle_sec": 20}, 280.0),
+    ],
+)
+def test_who_may_have_to_go_back_has_the_time_to_find_out_and_to_go(settings: dict[str, Any], limit_sec: float) -> None:
+    repo = Repo(name="blog", url="/nowhere", ref="main", path=Path("/srv/blog"), timeout_sec=60, **settings)
+    assert script.limit_sec(repo) == limit_sec

@@ -309,6 +309,42 @@ def test_a_rollback_whose_hold_came_after_our_look_goes_to_its_revision_all_the_
     assert bench.pins() == ["1" * 40]
 
 
+def test_a_rollback_whose_hold_is_gone_goes_nowhere(bench: Bench) -> None:
+    bench.write_engine(PIN)
+    bench.store.enqueue("blog", Trigger.ROLLBACK)
+    bench.sync()
+    assert (bench.runs(), bench.states()) == (0, ["refused"])
+
+
+def test_a_rollback_goes_to_the_newest_hold_of_all_that_came_before_its_claim(bench: Bench) -> None:
+    bench.write_engine(PIN)
+    bench.hold(revision="1" * 40)
+    bench.store.enqueue("blog", Trigger.ROLLBACK)
+
+    class Late(Store):
+        """Somebody rolls back to another revision between the look at the hold and the claim."""
+
+        def claim(self, *words: Any) -> Job | None:
+            bench.hold(revision="2" * 40)
+            return super().claim(*words)
+
+    store = Late(path_in(bench.config.state_dir), lambda: NOW)
+    try:
+        sync.run(bench.config, "blog", store, bench.find, None, clock=lambda: NOW)
+    finally:
+        store.close()
+    assert bench.pins() == ["2" * 40]
+
+
+def test_a_rollback_is_not_told_of_what_came_while_it_waited(bench: Bench) -> None:
+    bench.write_engine(f'echo "[$GITOPSD_IMAGE$GITOPSD_HINT$GITOPSD_FORCE]" >> {bench.root}/told')
+    bench.hold(revision="1" * 40)
+    bench.store.enqueue("blog", Trigger.ROLLBACK)
+    bench.store.enqueue("blog", Trigger.POLL, force=True, revision="3" * 40)
+    bench.sync()
+    assert (bench.root / "told").read_text() == "[]\n"
+
+
 def test_a_rollback_under_a_hold_that_came_after_its_own_waits(bench: Bench) -> None:
     bench.store.enqueue("blog", Trigger.ROLLBACK)
     bench.hold()
