@@ -24,8 +24,8 @@ _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
 _LONGER_SEC = 2 * process.GRACE_SEC
 _WITH_WAY_BACK = 3
-_ACTIVE_SEC = 30.0
-"""How long the engine waits for a unit to become active."""
+_TO_SETTLE = 8
+"""A unit has six times its `settle` to become active, and then has to stay so."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def limit_sec(repo: Repo) -> float:
         return repo.timeout_sec
     health = repo.health
     finding_out = health.tries * (health.timeout_sec + health.interval_sec) if health else 0.0
-    settling = repo.settle_sec + _ACTIVE_SEC if repo.units else 0.0
+    settling = _TO_SETTLE * repo.settle_sec if repo.units else 0.0
     return _WITH_WAY_BACK * repo.timeout_sec + 2 * (finding_out + settling)
 
 

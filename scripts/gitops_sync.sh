@@ -1352,7 +1352,7 @@ ask_systemd() {
 
 # A unit that crashes and is restarted looks active in between, but is another invocation then.
 watch_units() {
-    local states invocations first="" since=0 end=$((SECONDS + 30))
+    local states invocations first="" since=0 end=$((SECONDS + 1 + ${settle%.*} * 6))
     say "health: ${units[*]} have to stay active for $settle s"
     while true; do
         mapfile -t states < <(unit_values ActiveState)

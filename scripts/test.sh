@@ -192,6 +192,22 @@ run_here() {
     run_pytest .venv "$@"
 }
 
+# The tests of the engine have git and bash to do with, and nothing of Python: a pass of their own, on another core.
+engine_tests() { grep -lE '^from tests\.(engine|strategies) ' tests/integration/test_*.py; }
+
+run_engine() {
+    local -a tests
+    mapfile -t tests < <(engine_tests)
+    run_here -p no:cacheprovider "$@" "${tests[@]}"
+}
+
+run_rest() {
+    local path
+    local -a left=()
+    while IFS= read -r path; do left+=(--ignore="$path"); done < <(engine_tests)
+    run_here "$@" "${left[@]}"
+}
+
 # What falcon, waitress, jsonschema and the others have to do with. Whole systems are Debian 12, which has these versions.
 run_oldest() {
     scripts/bootstrap.sh --venv .venv-oldest --extra pytest --constraint tests/oldest.txt || return
@@ -272,7 +288,7 @@ skipped_tests() {
     local -A tests=()
     while read -r count reason; do
         tests[$reason]=$((${tests[$reason]:-0} + count))
-    done < <(cat "$logs"/pytest{,-system} 2>/dev/null | without_colours | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
+    done < <(cat "$logs"/pytest{,-engine,-system} 2>/dev/null | without_colours | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
     for reason in "${!tests[@]}"; do
         count=${tests[$reason]}
         printf '  %d %s: %s\n' "$count" "$( ((count == 1)) && echo test || echo tests)" "$reason"
@@ -355,7 +371,10 @@ run_tests() {
             watched_step pytest-system run_here "${options[@]}" "${system_paths[@]}"
         fi
     fi
-    if ((${#paths[@]})); then
+    if [[ ${paths[*]} == *tests/integration* && ${paths[*]} != *test_* ]]; then
+        start pytest-engine run_engine "${options[@]}"
+        watched_step pytest run_rest "${options[@]}" "${paths[@]}"
+    elif ((${#paths[@]})); then
         watched_step pytest run_here "${options[@]}" "${paths[@]}"
     else
         leave_out pytest "only system tests were asked for"
@@ -365,6 +384,7 @@ run_tests() {
     else
         start pytest-oldest run_oldest
     fi
+    if [[ -n ${background[pytest-engine]:-} ]]; then join pytest-engine; fi
     if [[ -n ${background[pytest-system]:-} ]]; then join pytest-system; fi
     if [[ -n ${background[pytest-oldest]:-} ]]; then join pytest-oldest; fi
     $tested || failed=true # a misspelt -k must not look like a success

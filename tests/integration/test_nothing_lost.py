@@ -293,6 +293,21 @@ def test_work_in_a_submodule_is_found_again(tmp_path: Path, remote: Remote, stra
         assert here or git(theme, "log", "--all", "HEAD", "-m", "--format=%H", f"-S{word}")
 
 
+@pytest.mark.parametrize("policies", [POLICIES[0], POLICIES[-1]], ids=["all is taken out", "nothing is taken out"])
+@pytest.mark.parametrize("name", ["an edit", "a commit", "a commit and an edit over it", "files that are in the way"])
+def test_work_in_a_checkout_that_follows_tags_is_found_again(
+    tmp_path: Path, remote: Remote, name: str, policies: Mapping[str, str]
+) -> None:
+    remote.tag("v1.0")
+    host = inhabited(tmp_path, remote, "in-place", {"REF": "v*", **policies})
+    words = KINDS[name](host.path)
+    for number in range(1, 3):
+        remote.push({"page": f"{number}\n", "arrives": "theirs\n"})
+        remote.tag(f"v1.{number}")
+        assert host.sync().code in {0, REFUSED}
+    assert_found(host, words)
+
+
 # A way back that waits
 
 

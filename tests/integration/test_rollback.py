@@ -322,5 +322,6 @@ def test_a_release_to_go_back_to_that_somebody_removed_is_staged_again_without_t
     run = here.sync(GITOPSD_DEPLOY="test ! -e bad", GITOPSD_GATE=gate, GITOPSD_ROLLBACK="yes")
     assert run.code == DEPLOY_FAILED
     assert run["rolled_back"] == good
+    here.in_vain("bad revision")
     assert here.standing == good
     here.is_in_order()

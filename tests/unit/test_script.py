@@ -523,7 +523,7 @@ def test_a_report_that_cannot_be_written_is_tried_again(engine: Engine) -> None:
         ({"health": Health(command=("true",), tries=100)}, 60.0),
         ({"rollback": True}, 180.0),
         ({"rollback": True, "health": Health(command=("true",), tries=100, interval_sec=1, timeout_sec=9)}, 2180.0),
-        ({"rollback": True, "units": ("blog.service",), "settle_sec": 20}, 280.0),
+        ({"rollback": True, "units": ("blog.service",), "settle_sec": 20}, 500.0),
     ],
 )
 def test_who_may_have_to_go_back_has_the_time_to_find_out_and_to_go(settings: dict[str, Any], limit_sec: float) -> None:
