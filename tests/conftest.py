@@ -22,7 +22,14 @@ _FIGURES = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-runs", type=int, default=10, help="how often the daemon is killed at a random moment")
+    parser.addoption("--cuts", type=int, default=10, help="at how many of its calls a sync is ended; 0: at each")
     parser.addoption("--no-skips", action="store_true", help="a system test that cannot run here is a failure")
+
+
+@pytest.fixture
+def cuts(request: pytest.FixtureRequest) -> int:
+    wanted: int = request.config.getoption("--cuts")
+    return wanted
 
 
 @pytest.fixture

@@ -144,10 +144,25 @@ KINDS: Mapping[str, Work] = {
 
 @pytest.fixture(scope="session")
 def first_remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
+    """What is to come is there already, but not on the branch: changes of all kinds, a bad one, another history."""
     remote = Remote.create(tmp_path_factory.mktemp("remote"))
-    (remote.work / "link").symlink_to("page")
+    link = remote.work / "link"
+    link.symlink_to("page")
     git(remote.work, "add", "link")
-    remote.push({".gitignore": "*.env\nbuild/\n", "page": "1\n", "never": "1\n", "gone/page": "1\n", "sub/page": "1\n"})
+    first = remote.push({
+        ".gitignore": "*.env\nbuild/\n", "page": "1\n", "never": "1\n", "gone/page": "1\n", "sub/page": "1\n",
+    })  # fmt: skip
+    link.unlink()
+    link.symlink_to("README")
+    git(remote.work, "add", "link")
+    arriving = {"arrives": "theirs\n", "arrives.d/page": "theirs\n", "arrives.env": "theirs\n"}
+    changes = remote.remove("gone", "sub", files={"README": "2\n", "page": "2\n", "sub": "2\n", **arriving})
+    bad = remote.push({"page": "3\n", "bad": "\n"})
+    other = remote.rewind(2, {"page": "4\n"})
+    for number, revision in enumerate((first, changes, bad, other)):
+        git(remote.bare, "update-ref", f"refs/to-come/{number}", revision)
+    git(remote.work, "reset", "--quiet", "--hard", first)
+    git(remote.bare, "update-ref", f"refs/heads/{remote.branch}", first)
     return remote
 
 
@@ -170,22 +185,10 @@ def inhabited(directory: Path, remote: Remote, strategy: str, policies: Mapping[
 
 
 def go_on(host: Host) -> None:
-    """Syncs as they come: nothing new, changes of all kinds, a bad revision, other histories, one by force."""
-    remote = host.remote
-    (remote.work / "link").unlink()
-    (remote.work / "link").symlink_to("README")
-    git(remote.work, "add", "link")
-    arriving = {"arrives": "theirs\n", "arrives.d/page": "theirs\n", "arrives.env": "theirs\n"}
-    steps: list[Callable[[], object]] = [
-        lambda: None,
-        lambda: remote.remove("gone", "sub", files={"README": "2\n", "page": "2\n", "sub": "2\n", **arriving}),
-        lambda: remote.push({"page": "3\n", "bad": "\n"}),
-        lambda: remote.rewind(1, {"page": "4\n"}),
-        lambda: remote.rewind(2, {"page": "5\n"}),
-    ]
-    for step in steps:
-        step()
-        run = host.sync(GITOPSD_FORCE="yes" if step == steps[-1] else None)
+    """Syncs as they come: nothing new, changes of all kinds, a bad revision, another history by force."""
+    for number, force in enumerate((None, None, None, "yes")):
+        git(host.remote.bare, "update-ref", f"refs/heads/{host.remote.branch}", f"refs/to-come/{number}")
+        run = host.sync(GITOPSD_FORCE=force)
         assert run.code in {0, DEPLOY_FAILED, REFUSED}, run.everything
 
 
