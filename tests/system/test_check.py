@@ -6,6 +6,9 @@ import yaml
 from tests.system.host import SECRET_FILE, Host
 from tests.system.operator import add_repos, drop_in, is_active, let_in_by_key, switch_on, wait_until_deployed
 
+# For what has to do with our own files alone, and nothing with the version of systemd.
+pytestmark = pytest.mark.parametrize("release", ["debian13"])
+
 UNIT = "gitopsd-sync@blog.service"
 
 
