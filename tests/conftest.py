@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -14,16 +15,40 @@ from pathlib import Path
 import pytest
 
 from tests.site import Site
+from tests.strategies import STRATEGIES
 
 _LEAK_PATIENCE_SEC = 5.0
 _NOBODY = 65534
+_EITHER_STRATEGY = ("test_bad_remotes", "test_engine_partial", "test_nothing_lost", "test_verify")
 _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-runs", type=int, default=10, help="how often the daemon is killed at a random moment")
-    parser.addoption("--cuts", type=int, default=10, help="at how many of its calls a sync is ended; 0: at each")
+    parser.addoption("--cuts", type=int, default=6, help="at how many of its calls a sync is ended; 0: at each")
+    parser.addoption("--all-strategies", action="store_true", help="run the tests of the engine with both strategies")
     parser.addoption("--no-skips", action="store_true", help="a system test that cannot run here is a failure")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests to which the strategy makes little difference, run each with one that is drawn by lot."""
+    if config.getoption("--all-strategies"):
+        return
+    drawn: dict[str, str] = {}
+    left_out = []
+    for item in items:
+        strategy = _strategy_of(item)
+        if strategy and drawn.setdefault(item.nodeid.replace(strategy, ""), random.choice(STRATEGIES)) != strategy:
+            left_out.append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _strategy_of(item: pytest.Item) -> str:
+    """The strategy that a test is for, where it might as well be the other; else "" ."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec") or item.path.stem not in _EITHER_STRATEGY:
+        return ""
+    return next((value for value in item.callspec.params.values() if value in STRATEGIES), "")
 
 
 @pytest.fixture
