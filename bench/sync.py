@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "scripts" / "gitops_sync.sh"
 REPORT = Path(__file__).with_suffix(".md")
 
-FULL = {100: 10, 10_000: 10, 100_000: 5}  # how many files: how many pairs
+FULL = {100: 5, 10_000: 5, 100_000: 3}  # how many files: how many pairs
 QUICK = {100: 3, 1_000: 3}
 CHANGED = 10
 KEEP = 3
