@@ -167,7 +167,7 @@ class Daemon:
         found = find_repos(config)
         secrets, closed = _read_secrets(config)
         # The name of a secret that was taken out of the configuration stays: its variable is in our environment yet.
-        self._secret_names.update(name for receiver in config.receivers.values() for name in receiver.secrets)
+        self._secret_names.update(configuration.receiver_secrets(config))
         store = self._serving.store if self._serving else Store(path_in(config.state_dir), time.time)
         lines = [f"receiver '{name}' is closed: {why}" for name, why in closed.items()]
         for line in lines:

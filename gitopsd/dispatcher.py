@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from gitopsd import holds, lock
 from gitopsd.errors import GitopsdError
@@ -63,7 +64,8 @@ class Dispatcher:
         """Whether nothing runs and nothing waits, not even for a later time, but what is held. Raises StoreError."""
         if self._runner.running() or self._store.running():
             return False
-        return all(map(self._is_kept_for_good, self._store.waiting()))
+        # Of a hold that ends by itself somebody has to see the end.
+        return all(self._is_kept(job, holds.keeps_for_good) for job in self._store.waiting())
 
     def problem(self) -> str:
         """Why no job is started now; "" while all is well."""
@@ -130,18 +132,13 @@ class Dispatcher:
         pending = self._store.unfinished(repo, JobState.PENDING)
         return pending is None or pending.trigger not in holds.allowed(hold)
 
-    def _is_kept(self, job: Job) -> bool:
+    def _is_kept(self, job: Job, keeps: Callable[[Path, Job, float], bool] = holds.keeps) -> bool:
         """Whether a hold keeps `job`. Where there is no telling, somebody has to stay who sees when it can be told."""
         config = self._config()
         try:
-            return config is not None and holds.keeps(config.state_dir, job, self._clock())
+            return config is not None and keeps(config.state_dir, job, self._clock())
         except GitopsdError:
             return False
-
-    def _is_kept_for_good(self, job: Job) -> bool:
-        """Whether a hold keeps `job` that has no end of its own: nobody would see that end."""
-        config = self._config()
-        return self._is_kept(job) and config is not None and not holds.ends(config.state_dir, job.repo, self._clock())
 
     def _under_way(self, config: Config) -> int:
         """How many syncs run, whoever started them. A record alone may be of one that was killed."""

@@ -1,12 +1,11 @@
 """Repos that are held: a file for each, which only who may start syncs by hand can write.
 
-They are no records of the store, as the daemon writes that: whoever conquers it must neither lift a hold nor choose
-what a rollback goes to.
+They are no records of the store, as the daemon writes that: whoever conquers it must neither lift a hold nor turn one
+into a rollback.
 """
 
 import json
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 from gitopsd import files, modes
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Hold, Job, Trigger
+from gitopsd.references import is_revision
 
 _MAX_BYTES = 64 * 1024
 _MAX_TEXT = 500
 _MODE, _DIRECTORY_MODE = 0o644, 0o755
 _END_OF_TIME = 250_000_000_000.0  # not long before the last year that a calendar here knows
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def read(state_dir: Path, repo: str, now: float) -> Hold | None:
@@ -73,10 +72,10 @@ def keeps(state_dir: Path, job: Job, now: float) -> bool:
     return job.trigger not in allowed(read(state_dir, job.repo, now))
 
 
-def ends(state_dir: Path, repo: str, now: float) -> bool:
-    """Whether `repo` is held for a time. Raises GitopsdError for a file that cannot be read."""
-    hold = read(state_dir, repo, now)
-    return hold is not None and hold.until is not None
+def keeps_for_good(state_dir: Path, job: Job, now: float) -> bool:
+    """As `keeps`, and by a hold that has no end of its own. Raises GitopsdError for a file that cannot be read."""
+    hold = read(state_dir, job.repo, now)
+    return job.trigger not in allowed(hold) and hold is not None and hold.until is None
 
 
 def _make_directory(path: Path) -> None:
@@ -94,7 +93,7 @@ def _path(state_dir: Path, repo: str) -> Path:
 
 def _hold_of(repo: str, data: dict[str, Any]) -> Hold:
     revision = data.get("revision")
-    if revision is not None and not _REVISION.fullmatch(revision):
+    if revision is not None and not is_revision(revision):
         raise ValueError
     until = data.get("until")
     return Hold(

@@ -29,6 +29,10 @@ class JobState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
+"""What a job ends in that leaves its revision in place, and well."""
+
+
 class Decision(StrEnum):
     """What became of an authentic delivery."""
 

@@ -12,14 +12,13 @@ from gitopsd import journal, process, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import is_followed
 from gitopsd.journal import Kind
-from gitopsd.model import JobState, Repo, Trigger
+from gitopsd.model import DONE, JobState, Repo, Trigger
 from gitopsd.references import follows_tags, pattern_of
-from gitopsd.store import Store
+from gitopsd.store import DRIFT, Store
 
 _log = logging.getLogger(__name__)
 _REMOTE_SEC = 20.0
 _PARALLEL = 8
-_DONE = (JobState.SUCCEEDED, JobState.UNCHANGED)
 _UNFINISHED = (JobState.PENDING, JobState.RUNNING)
 _NO_SUCH_REF = 2  # git ls-remote --exit-code
 # Versions as git orders them; v2.0-rc1 comes before v2.0.
@@ -104,15 +103,11 @@ def enqueue_looks(store: Store, tips: Iterable[Tip]) -> None:
         if tip.problem or tip.repo.drift == "off" or last_job is None:
             continue
         # What was refused for drift may have been put right since.
-        if last_job.state not in _DONE and not (last_job.state is JobState.REFUSED and _is_drift(last_job.reason)):
+        is_drift = last_job.state is JobState.REFUSED and last_job.reason.startswith(DRIFT)
+        if last_job.state not in DONE and not is_drift:
             continue
         if last_job.new_revision == tip.revision and not any(store.unfinished(name, state) for state in _UNFINISHED):
             store.enqueue(name, Trigger.POLL, revision=tip.revision)
-
-
-def _is_drift(reason: str) -> bool:
-    """Whether a job was refused for drift, as the engine says it."""
-    return reason.startswith("drift: ")
 
 
 def _has_moved(store: Store, tip: Tip) -> bool:

@@ -109,13 +109,15 @@ def start(
         raise GitopsdError(f"{argv[0]}: cannot be started: {error}") from error
 
 
-def output_of(argv: Sequence[str], *, environment: Mapping[str, str], timeout_sec: float) -> tuple[Ended, str]:
+def output_of(
+    argv: Sequence[str], *, environment: Mapping[str, str], timeout_sec: float, keep_fds: Sequence[int] = ()
+) -> tuple[Ended, str]:
     """Run `argv`; how it ended, and what it wrote (stdout and stderr, undecodable bytes replaced).
 
     Raises GitopsdError if the command cannot be started.
     """
     chunks: list[bytes] = []
-    ended = run(argv, environment=environment, timeout_sec=timeout_sec, on_output=chunks.append)
+    ended = run(argv, environment=environment, timeout_sec=timeout_sec, on_output=chunks.append, keep_fds=keep_fds)
     return ended, b"".join(chunks).decode("utf-8", "replace")
 
 

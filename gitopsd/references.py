@@ -17,8 +17,14 @@ _DIGEST = re.compile(
     r"(?!sha(256|512):)(?=[^:]{1,32}:)[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]{32,128}"
 )
 
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"
 _WILDCARDS = frozenset("*?")
+
+
+def is_revision(text: str) -> bool:
+    """Whether it is a whole commit id."""
+    return _REVISION.fullmatch(text) is not None
 
 
 def follows_tags(ref: str) -> bool:

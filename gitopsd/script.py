@@ -12,13 +12,12 @@ from gitopsd.config import secret_names
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import matches_image
 from gitopsd.model import Config, Health, Image, Job, JobState, Outcome, Phase, Repo
-from gitopsd.references import is_image
+from gitopsd.references import is_image, is_revision
 
 EXIT_TRY_AGAIN = 75
 EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _EVENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
 _REASON_LENGTH = 500
 _REPORT_BYTES = 256 * 1024
@@ -104,7 +103,7 @@ def engine_environment(
         "GITOPSD_OUTPUT": str(output_path),
         "GITOPSD_FORCE": _yes(job.force),
         # From the store, which the daemon writes too: whatever it is, it is a commit id or nothing.
-        "GITOPSD_HINT": job.revision if job.revision and _REVISION.fullmatch(job.revision) else "",
+        "GITOPSD_HINT": job.revision if job.revision and is_revision(job.revision) else "",
         "GITOPSD_REVISION": pinned or "",
         "GITOPSD_OPT_IN": _yes(repo.opted_in_by_file),
         **_policy_environment(repo),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from gitopsd import holds, joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Job, JobState, Outcome, Repo, Retry, Trigger
+from gitopsd.model import DONE, Config, Job, JobState, Outcome, Repo, Retry, Trigger
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def run(
 ) -> None:
     """Sync the repo `name` until no job of it is due, or `stop_fd` is readable. While it is held only a rollback is.
 
+    What has to be tried again takes its turn among the other repos: it is left, however soon it is due.
+
     Raises BusyError if another sync of it runs, GitopsdError if it may be held, and that cannot be told, StoreError if
     the record cannot be written (then the job stays `running`, and whoever takes the lock next records it as
     interrupted and does it again).
@@ -48,7 +50,7 @@ def run(
             joblog.remove_old(config.state_dir, name, config.keep.logs)
             if before and store.job(before.id) is None:
                 joblog.remove(config.state_dir, name, before.id)
-            if done.state is JobState.INTERRUPTED:
+            if done.state is JobState.INTERRUPTED or _is_to_try_again(store, name):
                 return
 
 
@@ -69,6 +71,11 @@ def _claim(config: Config, name: str, store: Store, clock: Callable[[], float]) 
     return job, hold.revision if hold else None
 
 
+def _is_to_try_again(store: Store, name: str) -> bool:
+    pending = store.unfinished(name, JobState.PENDING)
+    return pending is not None and pending.attempts > 1
+
+
 def _retry_of(config: Config, name: str) -> Retry:
     """When the jobs of a repo are tried again. One that was taken out, or that no configuration names, has no own."""
     repo = config.repos.get(name)
@@ -76,7 +83,7 @@ def _retry_of(config: Config, name: str) -> Retry:
 
 
 def _tell_end(job: Job) -> None:
-    level = logging.INFO if job.state in (JobState.SUCCEEDED, JobState.UNCHANGED) else logging.WARNING
+    level = logging.INFO if job.state in DONE else logging.WARNING
     extra = _fields(_KINDS[job.state], job, result=job.state)
     _log.log(level, "job %d of %s: %s: %s", job.id, job.repo, job.state, job.reason, extra=extra)
 

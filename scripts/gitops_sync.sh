@@ -24,8 +24,11 @@ health_interval=${GITOPSD_HEALTH_INTERVAL:-2} health_tries=${GITOPSD_HEALTH_TRIE
 health_timeout=${GITOPSD_HEALTH_TIMEOUT:-10}
 
 repo="" gate_command=() deploy_command=() health_command=() units=() git_dir="" common_dir="" refs=refs/gitopsd
-ssh="" tags="" tag="" all_there="" at_start="" head="" deployed="" old="" tip="" messages="" attempt="" tree="" releases="" drifted=no went_back="" to_save="" commits_to_save="" in_the_way=()
-printf -v git_here 'git -C %q' "$path" # for commands that a person may copy; of another user's checkout git refuses to speak
+ssh="" tags="" tag="" all_there="" tip_there="" messages="" attempt="" problem="" tree="" releases=""
+at_start="" head="" deployed="" old="" tip="" # revisions
+drifted=no went_back="" to_save="" commits_to_save="" in_the_way=()
+# For commands that a person may copy; of another user's checkout git refuses to speak.
+printf -v git_here 'git -C %q' "$path"
 [[ ! ${INVOCATION_ID-} || $EUID == 0 ]] || git_here="sudo -u $(id -un) $git_here"
 
 say() { printf '%s\n' "$*"; }
@@ -33,7 +36,7 @@ say() { printf '%s\n' "$*"; }
 # In https the user alone can be the token. Elsewhere (ssh) the user is an address, and only its password is hidden,
 # also where ssh repeats it without the scheme.
 mask() {
-    LC_ALL=C sed -u -E -e 's,((https?|ftps?)://)[^[:space:]]*@,\1***@,g' \
+    sed -u -E -e 's,((https?|ftps?)://)[^[:space:]]*@,\1***@,g' \
         -e 's,(^|[[:space:]"'\''(=]|://)([^][:space:]/:@[]+):[^[:space:]/]*@,\1\2:***@,g' -e 's,\r$,,'
 }
 
@@ -41,8 +44,7 @@ emit() { [[ -z $output ]] || { printf '%s=%s\n' "$1" "$2" >>"$output"; } 2>/dev/
 
 tell() { emit "$1" "$2" || fail "$TRY_AGAIN" "cannot write $output (GITOPSD_OUTPUT); is the disk full?"; }
 
-phase() {
-    local LC_ALL=C # the radix of EPOCHREALTIME is the locale's
+phase() { # the radix of EPOCHREALTIME is the locale's
     tell phase "$1 at=$EPOCHREALTIME"
 }
 
@@ -59,7 +61,6 @@ fail() {
 }
 
 # Try something that may fail without an end to the sync; then $problem says why. What it sets is gone.
-problem=""
 try() {
     local file=$git_dir/gitopsd-problem status
     [[ $git_dir ]] || file=$(mktemp) || fail "$TRY_AGAIN" "cannot make a temporary file; is the disk full?"
@@ -79,6 +80,12 @@ first_five() {
     printf '%s' "${joined%, }"
     (($# <= 5)) || printf ' and %d more' $(($# - 5))
 }
+
+# The time, to name things by.
+utc_now() { TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}"; }
+
+# Write stdin to the file $1: it is there as a whole, or as it was.
+replace_file() { cat >"$1.new" && mv -f -- "$1.new" "$1"; }
 
 # What an operator may have switched on in the checkout and what would outlive us or reach beyond it stays off. What git
 # has written is on the disk when it ends: a power cut must not leave a ref without its commit.
@@ -130,7 +137,6 @@ useful_line() {
 ### configuration
 
 read_configuration() {
-    local LC_ALL=C
     (($# == 1)) || fail "$MISCONFIGURED" "use: GITOPSD_URL=… GITOPSD_REF=… GITOPSD_PATH=… gitops_sync.sh REPO"
     repo=$1
     [[ $repo =~ ^[a-z0-9][a-z0-9._-]{0,62}$ ]] ||
@@ -219,7 +225,7 @@ open_checkout() {
     local message here
     cd -- "$path" 2>/dev/null || refuse "cannot enter $path as $(id -un); check its owner and mode"
     here=$(pwd -P)
-    if ! message=$(LC_ALL=C git rev-parse --git-dir 2>&1); then
+    if ! message=$(git rev-parse --git-dir 2>&1); then
         [[ $message != *"dubious ownership"* && $message != *"owned by someone else"* ]] ||
             refuse "dubious ownership: $path belongs to $(stat -c '%U (uid %u)' .), the sync runs as \
 $(id -un) (uid $(id -u)); let it run as the owner (User=), or chown -R the checkout"
@@ -335,7 +341,7 @@ commit_tree() {
 keep_rescue() {
     local name
     [[ ! $(git for-each-ref --count=1 --points-at="$1" refs/gitopsd/rescue) ]] || return 0
-    name=refs/gitopsd/rescue/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")
+    name=refs/gitopsd/rescue/$(utc_now)
     git update-ref "$name" "$1" "" && sync -f -- "$common_dir" || return
     emit rescued "$name"
     say "rescue: saved $2 as $name"
@@ -344,7 +350,7 @@ keep_rescue() {
 # Files that git was told to overlook (assume-unchanged, skip-worktree) and that are there; ended by NUL.
 overlooked() {
     local name
-    git ls-files -v -z | LC_ALL=C sed -zn 's/^[a-zS] //p' | while IFS= read -r -d '' name; do
+    git ls-files -v -z | sed -zn 's/^[a-zS] //p' | while IFS= read -r -d '' name; do
         [[ ! -e $name && ! -L $name ]] || printf '%s\0' "$name"
     done
 }
@@ -398,11 +404,23 @@ standing() {
 put_away() {
     local names name
     mapfile -d '' -t names < <({ git diff-index -z --name-only --no-renames --ignore-submodules=all HEAD -- && cat; } |
-        LC_ALL=C sort -zu)
+        sort -zu)
     ((${#names[@]})) || return 0
     for name in "${names[@]}"; do standing "$name"; done | save_work "$1" &&
         printf '%s\0' "${names[@]}" | git --literal-pathspecs restore --source=HEAD --staged --worktree --quiet \
             --ignore-skip-worktree-bits --pathspec-from-file=- --pathspec-file-nul
+}
+
+# Save files that are not in git, whose names are on stdin, ended by NUL, and remove them, with the directories that are
+# empty then. $1 says why.
+take_out() {
+    local names
+    mapfile -d '' -t names
+    ((${#names[@]})) || return 0
+    printf '%s\0' "${names[@]}" | save_work "$1" && printf '%s\0' "${names[@]}" | xargs -0 rm -f -- || return
+    printf '%s\0' "${names[@]}" | grep -z / | xargs -0 -r dirname -z -- | sort -zu |
+        xargs -0 -r rmdir -p --ignore-fail-on-non-empty --
+    return 0
 }
 
 # Save what stands in the way of the revision $1 and is neither in it nor in the tree $2, as a commit under its own ref.
@@ -413,7 +431,7 @@ save_rescue() {
         while IFS= read -r -d '' entry; do
             [[ $entry == 160000* ]] || standing "${entry#*$'\t'}"
         done | sort -zu | GIT_INDEX_FILE=$index git update-index --add --replace -z --stdin || return
-    mapfile -d '' -t names < <(LC_ALL=C comm -z -12 \
+    mapfile -d '' -t names < <(comm -z -12 \
         <(GIT_INDEX_FILE=$index git diff-index --cached --name-only --diff-filter=AMT -z "$target") \
         <(GIT_INDEX_FILE=$index git diff-index --cached --name-only --diff-filter=AMT -z "$before"))
     tree=$(GIT_INDEX_FILE=$index git write-tree) && rm -f -- "$index" || return
@@ -527,7 +545,8 @@ may write there (gitopsd check)"
     { git init --quiet --initial-branch="$branch" --object-format=$format &&
         git config remote.origin.url "$url" &&
         git config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*' &&
-        keep_partial && follow_branch && rm -- .git/gitopsd-start; } || fail "$TRY_AGAIN" "cannot start a checkout in $path; see the log"
+        keep_partial && follow_branch && rm -- .git/gitopsd-start; } ||
+        fail "$TRY_AGAIN" "cannot start a checkout in $path; see the log"
     open_checkout
 }
 
@@ -643,9 +662,9 @@ see_to_overlooked() {
     local index=$git_dir/gitopsd-rescue
     [[ $(revision HEAD) ]] && (($(overlooked | wc -c))) || return 0
     copy_index "$index" || fail "$TRY_AGAIN" "select: cannot write $index; is the disk full?"
-    mapfile -d '' -t in_the_way < <(LC_ALL=C comm -z -12 <(GIT_INDEX_FILE=$index git diff-files -z --name-only --diff-filter=MT |
-        LC_ALL=C sort -z | LC_ALL=C comm -z -12 - <(overlooked | LC_ALL=C sort -z)) \
-        <(git diff-tree -r -z --name-only --no-renames HEAD "$tip" | LC_ALL=C sort -z))
+    mapfile -d '' -t in_the_way < <(comm -z -12 <(GIT_INDEX_FILE=$index git diff-files -z --name-only --diff-filter=MT |
+        sort -z | comm -z -12 - <(overlooked | sort -z)) \
+        <(git diff-tree -r -z --name-only --no-renames HEAD "$tip" | sort -z))
     rm -f -- "$index"
     ((${#in_the_way[@]})) || return 0
     [[ $local_changes == rescue ]] || refuse "local changes: ${#in_the_way[@]} in $path that git was told to overlook, and \
@@ -704,7 +723,7 @@ see_to_version() {
         [[ $at == "$tip" ]] || refuse "history rewound: the tag $tag was ${at:0:12} and is now ${tip:0:12} on the \
 remote; if that is wanted, set rewind: allow"
     elif [[ $all_there != *$'\t'"refs/tags/$before"$'\n'* &&
-        $(printf '%s\n' "${tag//-/\~}" "${before//-/\~}" | LC_ALL=C sort -V | head -n 1) == "${tag//-/\~}" ]]; then
+        $(printf '%s\n' "${tag//-/\~}" "${before//-/\~}" | sort -V | head -n 1) == "${tag//-/\~}" ]]; then
         refuse "history rewound: $before is deployed, and the highest version on the remote is $tag; if that is wanted, \
 set rewind: allow"
     fi
@@ -749,7 +768,8 @@ select_detached() {
 
 end_activation() {
     sync -f . || say "activate: sync failed for $path" # a power cut must not find the marker gone and files empty
-    git update-ref $refs/tried $refs/activating && drop_marks || fail "$TRY_AGAIN" "cannot delete $refs/activating in $path; see the log"
+    git update-ref $refs/tried $refs/activating && drop_marks ||
+        fail "$TRY_AGAIN" "cannot delete $refs/activating in $path; see the log"
 }
 
 drop_marks() { printf 'delete %s\n' $refs/activating $refs/from | git update-ref --stdin; }
@@ -804,7 +824,7 @@ undo_activation() {
         # shellcheck disable=SC2016  # the inner shell's
         printf './%s\0' "${added[@]}" | xargs -0 sh -c 'exec find "$@" -maxdepth 0 ! -type d -newerct "$0" -delete' \
             "@$(($2 - 1))" 2>/dev/null
-        printf './%s\0' "${added[@]}" | xargs -0 dirname -z -- | LC_ALL=C sort -zu |
+        printf './%s\0' "${added[@]}" | xargs -0 dirname -z -- | sort -zu |
             xargs -0 rmdir -p --ignore-fail-on-non-empty -- 2>/dev/null
     fi
     git diff-index --cached --quiet "$head" -- || git read-tree "$head" || return
@@ -815,14 +835,9 @@ undo_activation() {
 
 # Files that are neither in git nor ignored. What nested repositories hold is theirs.
 clean_untracked() {
-    local names
-    mapfile -d '' -t names < <(git ls-files --others --exclude-standard -z | LC_ALL=C grep -zv '/$')
-    ((${#names[@]})) || return 0
-    printf '%s\0' "${names[@]}" | save_work "Untracked files, found when $tip was activated" ||
+    git ls-files --others --exclude-standard -z | sed -z '/\/$/d' |
+        take_out "Untracked files, found when $tip was activated" ||
         fail "$TRY_AGAIN" "activate: cannot save the untracked files in $path; see the log"
-    printf '%s\0' "${names[@]}" | xargs -0 rm -f --
-    printf '%s\0' "${names[@]}" | grep -z / | xargs -0 -r dirname -z -- | LC_ALL=C sort -zu |
-        xargs -0 -r rmdir -p --ignore-fail-on-non-empty --
 }
 
 ### the strategy release: a bare mirror, a worktree of it for each release, and a symlink to the one that is live
@@ -973,7 +988,7 @@ stage_release() {
         say "stage: ${tip:0:12} is there, in $tree"
         return
     fi
-    tree=$releases/$(LC_ALL=C TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}")-${tip:0:12}
+    tree=$releases/$(utc_now)-${tip:0:12}
     say "stage: ${tip:0:12} in $tree"
     watch_git -c worktree.useRelativePaths=false worktree add --quiet --detach -- "$tree" "$tip" ||
         fail "$TRY_AGAIN" "stage: $(useful_line) ($tree)"
@@ -983,8 +998,8 @@ stage_release() {
     pass_gate "$tree"
     marks=$(marks_of "$tree")
     # A power cut must not find it live and its files empty.
-    note_what_is_made "$tree" && sync -f -- "$tree" && printf '%s\n' "$tip" >"$marks/gitopsd-staged.new" &&
-        mv -f -- "$marks/gitopsd-staged.new" "$marks/gitopsd-staged" && sync -- "$marks/gitopsd-staged" "$marks" ||
+    note_what_is_made "$tree" && sync -f -- "$tree" && replace_file "$marks/gitopsd-staged" <<<"$tip" &&
+        sync -- "$marks/gitopsd-staged" "$marks" ||
         fail "$TRY_AGAIN" "stage: cannot write $marks; is the disk full?"
 }
 
@@ -1042,8 +1057,8 @@ prune_release() {
     if [[ $(revision HEAD) != "$at" ]] && ! is_ancestor HEAD "$at"; then
         keep_rescue "$(revision HEAD)" "the commits that were made in $each" || return
     fi
-    came_since "$marks/gitopsd-made" . | sed -z 's,^\./,,' | LC_ALL=C sort -zu |
-        LC_ALL=C comm -z -12 - <(git ls-files --others -z | LC_ALL=C sort -z) |
+    came_since "$marks/gitopsd-made" . | sed -z 's,^\./,,' | sort -zu |
+        comm -z -12 - <(git ls-files --others -z | sort -z) |
         save_work "Found in the release ${each##*/} when it was removed" || return
     cd -- "$git_dir" && discard_release "$each" "$marks"
 }
@@ -1085,7 +1100,7 @@ remove_old_releases() {
 
 signature_settings() {
     # Of the other kinds none counts, whatever keys the user of the sync may have.
-    printf '%s\0' -c gpg.x509.program=/bin/false -c log.showSignature=false
+    printf '%s\0' -c gpg.x509.program=/bin/false
     if [[ $verify == ssh ]]; then
         printf '%s\0' -c gpg.program=/bin/false -c gpg.openpgp.program=/bin/false \
             -c "gpg.ssh.allowedSignersFile=$allowed_signers" -c gpg.ssh.program=ssh-keygen \
@@ -1099,28 +1114,23 @@ signature_settings() {
 
 # Who has signed the commit or tag $2 ($1 says which of both it is): principal or fingerprints, in $signer.
 find_signer() {
-    local settings=() said format='%GS'
+    local settings=() said
     mapfile -d '' -t settings < <(signature_settings)
-    [[ $verify == ssh ]] || format='%GP %GF'
-    said=$(LC_ALL=C git "${settings[@]}" "verify-$1" "$2" 2>&1) || {
-        messages=$said
-        say "$said" >&2
+    said=$(git "${settings[@]}" "verify-$1" --raw "$2" 2>&1) || {
+        messages=$(git "${settings[@]}" "verify-$1" "$2" 2>&1) # the same in words
+        say "$messages" >&2
         return 1
     }
-    if [[ $1 == commit ]]; then
-        signer=$(git "${settings[@]}" log -1 --format="$format" "$2" --)
-    else # there is no format for it
-        signer=$(LC_ALL=C git "${settings[@]}" verify-tag --raw "$2" 2>&1 |
-            sed -n 's/^\[GNUPG:\] VALIDSIG //p;s/^Good "git" signature for \(.*\) with .*/\1/p')
-    fi
+    signer=$(sed -n 's/^\[GNUPG:\] VALIDSIG //p;s/^Good "git" signature for \(.*\) with .*/\1/p' <<<"$said")
 }
 
+# Whether the signer is one of merge_by. A principal in the file of signers may be a pattern, or several with commas.
 signs_merges_alone() {
-    local each name names
-    read -ra names <<<"$merge_by"
-    for each in "${names[@]}"; do
-        # A principal in the file of signers may be a pattern, or several with commas.
-        for name in ${signer//,/ }; do
+    local each name names=() alone=()
+    read -ra alone <<<"$merge_by"
+    read -ra names <<<"${signer//,/ }"
+    for each in "${alone[@]}"; do
+        for name in "${names[@]}"; do
             # shellcheck disable=SC2053  # patterns
             [[ ${each^^} != ${name^^} && ${name^^} != ${each^^} ]] || return 0
         done
@@ -1167,7 +1177,7 @@ verify_tip() {
 ${allowed_signers:-$keyring}"
     fi
     say "verify: ${tip:0:12} is signed"
-    { tail -n 999 -- "$passed" 2>/dev/null; printf '%s\n' "$tip"; } >"$passed.new" && mv -f -- "$passed.new" "$passed" ||
+    { tail -n 999 -- "$passed" 2>/dev/null; printf '%s\n' "$tip"; } | replace_file "$passed" ||
         fail "$TRY_AGAIN" "verify: cannot write $passed; is the disk full?"
     drop_keys
 }
@@ -1222,7 +1232,7 @@ stage_for_gate() {
     ((${#gate_command[@]})) || return 0
     phase stage
     drop_gate_tree
-    watch_git worktree add --detach -- "$git_dir/gitopsd-gate" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line)"
+    watch_git worktree add --quiet --detach -- "$git_dir/gitopsd-gate" "$tip" || fail "$TRY_AGAIN" "stage: $(useful_line)"
     pass_gate "$git_dir/gitopsd-gate"
     drop_gate_tree
 }
@@ -1327,7 +1337,7 @@ bring_up() {
     run_command compose "$path" docker compose --project-name "${repo//./-}" --file "$compose" up --detach --wait
 }
 
-unit_values() { LC_ALL=C systemctl show --value --property="$1" -- "${units[@]}" | grep -v '^$'; }
+unit_values() { systemctl show --value --property="$1" -- "${units[@]}" | grep -v '^$'; }
 
 restart_units() {
     type -P systemctl >/dev/null || fail "$DEPLOY_FAILED" "units: systemctl is not installed (PATH=$PATH)"
@@ -1346,7 +1356,8 @@ ask_systemd() {
     [[ ! ${limit[*]} ]] || ((status != 124)) ||
         fail "$DEPLOY_FAILED" "units: systemctl $1 took longer than $time_limit s"
     said=$(grep -m 1 -E '^(Failed to|Job for) ' <<<"$messages") || said=$(useful_line)
-    [[ $messages != *"ccess denied"* && $messages != *"uthentication"* ]] || hint="; docs/engine.md shows what polkit has to allow"
+    [[ $messages != *"ccess denied"* && $messages != *"uthentication"* ]] ||
+        hint="; docs/engine.md shows what polkit has to allow"
     fail "$DEPLOY_FAILED" "units: systemctl $1: $said$hint"
 }
 
@@ -1376,15 +1387,15 @@ watch_units() {
 past() { (($(micros "$EPOCHREALTIME") - $(micros "$1") >= $(micros "$2"))); }
 
 micros() {
-    local LC_ALL=C text
-    printf -v text '%.6f' "${1/,/.}"
+    local text
+    printf -v text '%.6f' "$1"
     printf '%s' "$((10#${text/./}))"
 }
 
 unit_verdicts() {
     local unit state text=""
     for unit in "${units[@]}"; do
-        state=$(LC_ALL=C systemctl show --value --property=ActiveState -- "$unit")
+        state=$(systemctl show --value --property=ActiveState -- "$unit")
         [[ $state == active ]] || text+="${text:+, }$unit is $state"
     done
     printf '%s; see: journalctl -u %s' "${text:-${units[*]} did not stay active for $settle s}" "${units[*]}"
@@ -1440,20 +1451,16 @@ save_commits() {
 
 # What the revision that failed has made where $1 has files of its own is saved, and taken out.
 make_way() {
-    local names name
-    mapfile -d '' -t names < <(LC_ALL=C comm -z -23 <(git ls-tree -r -z --name-only "$1" | sort -z) <(git ls-files -z | sort -z) |
-        while IFS= read -r -d '' name; do standing "$name"; done | sort -zu)
-    ((${#names[@]})) || return 0
-    printf '%s\0' "${names[@]}" | save_work "Found in the way when $1 was gone back to" && rm -f -- "${names[@]}"
+    local name
+    comm -z -23 <(git ls-tree -r -z --name-only "$1" | sort -z) <(git ls-files -z | sort -z) |
+        while IFS= read -r -d '' name; do standing "$name"; done | sort -zu | take_out "Found in the way of $1"
 }
 
 stands_there() {
     if is_release; then [[ $(revision_of "$(live_tree)") == "$1" ]]; else stands_at "$1"; fi
 }
 
-remember_bad() {
-    printf '%s\n' "$tip" "$1" >"$git_dir/gitopsd-bad.new" && mv -f -- "$git_dir/gitopsd-bad.new" "$git_dir/gitopsd-bad"
-}
+remember_bad() { printf '%s\n' "$tip" "$1" | replace_file "$git_dir/gitopsd-bad"; }
 
 # The bad revision and why it is, in $bad and $because.
 recall_bad() { { read -r bad && read -r because; } 2>/dev/null <"$git_dir/gitopsd-bad"; }
@@ -1601,10 +1608,10 @@ end_checkout() {
 record_deployed() {
     local bad="" because=""
     if [[ $tag && ! $pinned ]]; then
-        printf '%s\n' "$tag" "$tip" >"$git_dir/gitopsd-tag.new" && mv -f -- "$git_dir/gitopsd-tag.new" "$git_dir/gitopsd-tag" ||
+        printf '%s\n' "$tag" "$tip" | replace_file "$git_dir/gitopsd-tag" ||
             fail "$TRY_AGAIN" "deployed $tag, but cannot write $git_dir/gitopsd-tag; is the disk full?"
     fi
-    { ! is_release || [[ $pinned ]] || printf '%s\n' "$ref" >"$git_dir/gitopsd-ref"; } &&
+    { ! is_release || [[ $pinned ]] || replace_file "$git_dir/gitopsd-ref" <<<"$ref"; } &&
         { [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip"; } ||
         fail "$TRY_AGAIN" "deployed $tip, but cannot write $refs/deployed in $git_dir; see the log"
     mark_deployed

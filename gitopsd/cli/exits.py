@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gitopsd.model import Job, JobState
+from gitopsd.model import DONE, Job, JobState
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -17,7 +17,7 @@ _WORST_FIRST = (EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, EXIT_BUSY)
 
 def of_job(job: Job) -> int:
     """The exit code for how `job` ended; EXIT_BUSY while it has not."""
-    if job.state in (JobState.SUCCEEDED, JobState.UNCHANGED):
+    if job.state in DONE:
         return EXIT_DONE
     if job.state is JobState.REFUSED:
         return EXIT_REFUSED

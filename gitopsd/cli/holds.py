@@ -13,10 +13,10 @@ from gitopsd import holds, lock
 from gitopsd.cli import exits, sync, terminal
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Hold, Job, JobState, Repo, Trigger
+from gitopsd.model import DONE, Config, Hold, Job, JobState, Repo, Trigger
+from gitopsd.references import is_revision
 from gitopsd.store import Store, path_in
 
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 _LOOK_BACK = 100_000
 _GOES_LIVE = {"activate", "deploy"}
@@ -142,9 +142,8 @@ def _write(config: Config, new: Hold, *, quiet: bool = False) -> None:
 
 def _deployed(store: Store, name: str) -> list[Job]:
     """The jobs that left a revision in place, the newest first."""
-    done = (JobState.SUCCEEDED, JobState.UNCHANGED)
     jobs = store.jobs(name, limit=_LOOK_BACK)
-    return [job for job in jobs if job.state in done and _REVISION.fullmatch(job.new_revision or "")]
+    return [job for job in jobs if job.state in DONE and is_revision(job.new_revision or "")]
 
 
 def _in_place(store: Store, name: str, deployed: Sequence[Job]) -> str | None:
@@ -171,7 +170,7 @@ def _before(name: str, deployed: Sequence[Job], in_place: str | None) -> str:
 def _named(name: str, deployed: Sequence[Job], to: str) -> str:
     """The revision that begins with `to`, or is that as a whole. Raises _UsageError."""
     to = to.lower()
-    if _REVISION.fullmatch(to):
+    if is_revision(to):
         return to
     if not _PREFIX.fullmatch(to):
         raise _UsageError("--to: give a revision, or four or more digits that it begins with (0-9, a-f)")

@@ -11,6 +11,7 @@ from gitopsd import config as configuration
 from gitopsd import process
 from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
+from gitopsd.cli.places import mirror_of
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Config, Repo
@@ -58,7 +59,7 @@ def _place(config: Config, repo: Repo) -> Path:
     """The repository that has the refs."""
     if not repo.url:
         raise GitopsdError(f"{repo.name} has no git (strategy: none), so nothing is saved of it")
-    return config.state_dir / "mirrors" / repo.name if repo.strategy == "release" else repo.path
+    return mirror_of(config, repo) if repo.strategy == "release" else repo.path
 
 
 def _find(directory_fd: int) -> list[Rescued]:
@@ -81,15 +82,8 @@ def _git(directory_fd: int, *arguments: str) -> str:
     others git itself refuses to look.
     """
     argv = (*_as_owner(directory_fd), "git", "-C", f"/proc/self/fd/{directory_fd}", *arguments)
-    chunks: list[bytes] = []
-    ended = process.run(
-        argv,
-        environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},  # ours may hold secrets
-        timeout_sec=_GIT_SEC,
-        on_output=chunks.append,
-        keep_fds=(directory_fd,),
-    )
-    text = b"".join(chunks).decode("utf-8", "replace")
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold secrets
+    ended, text = process.output_of(argv, environment=environment, timeout_sec=_GIT_SEC, keep_fds=(directory_fd,))
     if ended.exit_code != 0:
         why = next(iter(text.splitlines()), "git did not say why")
         raise GitopsdError(f"{why}; run this with sudo, or as the owner of the repository")

@@ -64,7 +64,7 @@ def _see_to_notifier(config: Config) -> None:
     """Start who tells of the sync that begins, or has ended; where that is a unit, systemd does."""
     try:
         if notify.is_wanted(config) and not runner.uses_units(config):
-            secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+            secrets = configuration.receiver_secrets(config)
             runner.start_notifier(configuration.dump(config), secrets, limit_sec=notify.HARD_LIMIT_SEC)
     except GitopsdError as error:
         _log.warning("nobody is told of the sync: %s", error)

@@ -100,7 +100,7 @@ def follow(config: Config, store: Store, jobs: Mapping[Repo, Job], *, as_json: b
 
 
 def _runner(config: Config) -> Runner:
-    secrets = {name for receiver in config.receivers.values() for name in receiver.secrets}
+    secrets = configuration.receiver_secrets(config)
     return runner.choose(config, lambda: configuration.dump(config), secrets, quiet=True)
 
 

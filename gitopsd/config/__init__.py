@@ -28,6 +28,7 @@ __all__ = [
     "has_credentials",
     "load",
     "part_of",
+    "receiver_secrets",
     "releases_of",
     "schema",
     "secret_names",
@@ -171,11 +172,15 @@ def has_credentials(url: str) -> bool:
         return False
 
 
+def receiver_secrets(config: Config) -> set[str]:
+    """The names of the secrets of all receivers."""
+    return {name for receiver in config.receivers.values() for name in receiver.secrets}
+
+
 def secret_names(config: Config) -> frozenset[str]:
     """The names of all secrets, whose variables nobody may find in his environment but who is to use them."""
-    receivers = (name for receiver in config.receivers.values() for name in receiver.secrets)
-    statuses = (repo.statuses.token for repo in config.repos.values() if repo.statuses)
-    return frozenset([*receivers, *config.notify.urls, *statuses])
+    statuses = {repo.statuses.token for repo in config.repos.values() if repo.statuses}
+    return frozenset(receiver_secrets(config) | set(config.notify.urls) | statuses)
 
 
 def dump(config: Config) -> str:

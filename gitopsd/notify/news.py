@@ -5,12 +5,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gitopsd.model import Job, JobState
+from gitopsd.model import DONE, Job, JobState
 
 _TRY_AGAIN = 75
 _NETWORK_TRIES = 3
 _JUST_NOW_SEC = 60.0
-_GOOD = (JobState.SUCCEEDED, JobState.UNCHANGED)
 _DIGITS = 10
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -84,7 +83,7 @@ def look(told: Told, verdicts: Sequence[Job], on: Collection[str]) -> tuple[Told
         is_told = kind is not None and kind in on
         change = (kind, job) if kind and is_told else change
         success = (Kind.SUCCESS, job) if job.state is JobState.SUCCEEDED and Kind.SUCCESS in on else success
-        now = replace(now, job=job.id, passed_over=0, is_bad=job.state not in _GOOD and (now.is_bad or is_told))
+        now = replace(now, job=job.id, passed_over=0, is_bad=job.state not in DONE and (now.is_bad or is_told))
     if change and now.is_bad != told.is_bad:
         return now, change
     return now, None if now.is_bad else success
@@ -92,7 +91,7 @@ def look(told: Told, verdicts: Sequence[Job], on: Collection[str]) -> tuple[Told
 
 def _change_by(job: Job, *, is_bad: bool) -> Kind | None:
     """What changes with a verdict, after people were told that it is bad, or that it is not."""
-    if job.state in _GOOD:
+    if job.state in DONE:
         return Kind.RECOVERY if is_bad else None
     if is_bad:
         return None

@@ -1,16 +1,16 @@
 """Commit statuses: which state each revision has, and telling its forge so, once."""
 
 import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gitopsd import systemd
-from gitopsd.model import Job, JobState, Repo, Trigger
+from gitopsd.model import DONE, Job, JobState, Repo, Trigger
 from gitopsd.notify import forges, news
 from gitopsd.notify.forges import FAILURE, PENDING, SUCCESS, Answer, Status
 from gitopsd.notify.troubles import Troubles, of_repo
+from gitopsd.references import is_revision
 from gitopsd.store import Store
 from gitopsd.store.notes import STATUSES_NOTE
 
@@ -18,7 +18,6 @@ _log = logging.getLogger(__name__)
 _TRIES = 3
 _REMEMBERED = 20
 _DIGITS = 10
-_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _WAITS, _RUNS = "waits for its turn", "is being deployed"
 
 Post = Callable[[Repo, str, Status, str], Answer]
@@ -57,13 +56,11 @@ def look(told: Told, verdicts: Sequence[Job], unfinished: Iterable[tuple[str, st
 
 def _of_verdict(job: Job, states: Mapping[str, str], on_the_way: Collection[str]) -> dict[str, Status]:
     """The statuses that follow from a verdict: of its revision, and of those that it has overtaken."""
-    good = job.state in (JobState.SUCCEEDED, JobState.UNCHANGED)
-    state, text = SUCCESS if good else FAILURE, news.plain(job.reason)
+    state, text = SUCCESS if job.state in DONE else FAILURE, news.plain(job.reason)
     revision = revision_in(job.new_revision) or revision_in(job.revision)
     overtaken = [each for each, known in states.items() if known == PENDING and each not in (revision, *on_the_way)]
-    if job.trigger is Trigger.ROLLBACK:  # what waits goes on waiting
-        overtaken = []
-    found = {each: Status(state, f"overtaken by {revision[:_DIGITS]}: {text}") for each in overtaken if revision}
+    overtakes = revision and job.trigger is not Trigger.ROLLBACK  # then what waits goes on waiting
+    found = {each: Status(state, f"overtaken by {revision[:_DIGITS]}: {text}") for each in overtaken if overtakes}
     # Most looks find nothing new, and nobody waits to hear of it.
     if revision and (job.state is not JobState.UNCHANGED or revision in states):
         found[revision] = Status(state, text)
@@ -72,7 +69,7 @@ def _of_verdict(job: Job, states: Mapping[str, str], on_the_way: Collection[str]
 
 def revision_in(text: str | None) -> str:
     """`text` if it is a whole commit id, which is all that may get into a URL; else "" ."""
-    return text if text and _REVISION.fullmatch(text) else ""
+    return text if text and is_revision(text) else ""
 
 
 class Reporter:

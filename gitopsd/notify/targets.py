@@ -67,19 +67,13 @@ def _send(url: str, message: Message | None, limit_sec: float) -> str:
     try:
         with process.open_memory("message", order) as file:
             argv = process.own_argv("gitopsd.notify.sender", process.path_of(file))
-            chunks: list[bytes] = []
-            ended = process.run(
-                argv,
-                environment=environment,
-                timeout_sec=limit_sec,
-                on_output=chunks.append,
-                keep_fds=(file.fileno(),),
+            ended, said = process.output_of(
+                argv, environment=environment, timeout_sec=limit_sec, keep_fds=(file.fileno(),)
             )
     except GitopsdError as error:
         return str(error)
     if ended.timed_out:
         return f"no end within {limit_sec:g} s"
-    said = b"".join(chunks).decode("utf-8", "replace").rpartition(f"\n{WHY}")[2].strip()
     if ended.exit_code is None:
         return f"its process was killed by {ended.signal_name}"
-    return "" if ended.exit_code == 0 else plain(said)[:_MAX_REASON]
+    return "" if ended.exit_code == 0 else plain(said.rpartition(f"\n{WHY}")[2].strip())[:_MAX_REASON]

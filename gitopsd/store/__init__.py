@@ -11,7 +11,10 @@ from gitopsd.errors import StoreError
 from gitopsd.model import Body, Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
 from gitopsd.store import deliveries, jobs, notes
 from gitopsd.store.database import Connection, Database, Row
+from gitopsd.store.jobs import DRIFT
 from gitopsd.store.rows import JOBS, delivery_of, job_of
+
+__all__ = ["DRIFT", "SEEN_SEC", "Store", "path_in"]
 
 SEEN_SEC = 7 * 86400.0
 """How long an accepted delivery's id counts as seen."""

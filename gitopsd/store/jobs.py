@@ -7,9 +7,12 @@ from gitopsd.model import Image, Job, JobState, Match, Outcome, Trigger
 from gitopsd.store.database import Connection
 from gitopsd.store.rows import JOBS, images_text, job_of
 
+DRIFT = "drift: "
+"""How the reason of a job begins that was refused because of drift: docs/engine.md."""
+
 # Nothing new, that is: drift that was found before, too.
-_FOUND_NOTHING = """CASE WHEN trigger = 'poll' AND delivery IS NULL
-    AND (state = 'unchanged' OR (state = 'refused' AND reason LIKE 'drift: %')) THEN state || reason END"""
+_FOUND_NOTHING = f"""CASE WHEN trigger = 'poll' AND delivery IS NULL
+    AND (state = 'unchanged' OR (state = 'refused' AND reason LIKE '{DRIFT}%')) THEN state || reason END"""
 
 
 def enqueue(

@@ -34,6 +34,7 @@ def prepare(host: Host, **settings: Any) -> str:
     host.run("install", "-d", "-o", SYNC_USER, "-g", SYNC_USER, "/srv/app")
     host.write(f"/etc/systemd/system/{UNIT}", f"[Service]\nExecStart={LIVE}/run.sh\nRestart=always\nRestartSec=100ms\n")
     host.write(RULES, LET_RESTART)
+    host.run("systemctl", "restart", "polkit")  # it reads rules when it starts, and some time after they are written
     host.run("systemctl", "daemon-reload")
     repo = {"url": url, "path": LIVE, "strategy": "release", "retry": {"tries": 1}, **settings}
     host.configure({"repos": {"app": repo}})
@@ -81,6 +82,7 @@ def test_a_unit_that_crashes_after_its_restart_is_a_failed_deploy_and_is_rolled_
 def test_a_restart_that_polkit_does_not_allow_is_told(host: Host) -> None:
     good = prepare(host, units=[UNIT])
     host.run("rm", RULES)
+    host.run("systemctl", "restart", "polkit")
     deliver(host, good)
     reason = wait_for_job(host, "app", "failed")["reason"]
     assert "systemctl restart" in reason
@@ -88,9 +90,10 @@ def test_a_restart_that_polkit_does_not_allow_is_told(host: Host) -> None:
 
 def test_a_release_is_gone_back_to_without_its_remote_and_stays_until_it_is_resumed(host: Host) -> None:
     first = prepare(host)
-    for revision in (first, second := host.push("app", {"page": "2"})):
-        deliver(host, revision)
-        wait_for_job(host, "app", "succeeded", count=1 if revision == first else 2)
+    deliver(host, first)
+    wait_for_job(host, "app", "succeeded")
+    deliver(host, host.push("app", {"page": "2"}))
+    wait_for_job(host, "app", "succeeded", count=2)
     host.run("mv", "/srv/remotes/app.git", "/srv/remotes/gone.git")
     done = host.run("gitopsd", "rollback", "app")
     assert done.returncode == 0
@@ -103,7 +106,6 @@ def test_a_release_is_gone_back_to_without_its_remote_and_stays_until_it_is_resu
     assert "held by" in json.dumps(answer.payload)
     assert "held" in host.run("gitopsd", "status").stdout
     assert live_revision(host) == first
-    assert second != first
 
     before = len(jobs(host, "app"))
     assert host.run("gitopsd", "resume", "app").returncode == 0
