@@ -64,11 +64,11 @@ fail() {
 try() {
     local file=$git_dir/gitopsd-problem status
     [[ $git_dir ]] || file=$(mktemp) || fail "$TRY_AGAIN" "cannot make a temporary file; is the disk full?"
-    rm -f -- "$file"
+    remove_files "$file"
     (attempt=$file && "$@")
-    status=$?
-    problem=$(cat -- "$file" 2>/dev/null)
-    rm -f -- "$file"
+    status=$? problem=""
+    [[ ! -e $file ]] || problem=$(<"$file")
+    remove_files "$file"
     return $status
 }
 
@@ -84,8 +84,16 @@ first_five() {
 # The time, to name things by.
 utc_now() { TZ=UTC printf '%(%Y%m%dT%H%M%S)T.%sZ' -1 "${EPOCHREALTIME: -6}"; }
 
-# Write stdin to the file $1: it is there as a whole, or as it was.
-replace_file() { cat >"$1.new" && mv -f -- "$1.new" "$1"; }
+# Write lines to the file $1: it is there as a whole, or as it was.
+replace_file() { printf '%s\n' "${@:2}" >"$1.new" && mv -f -- "$1.new" "$1"; }
+
+# Those that are there: mostly none is, and a process less is a sync that is faster.
+remove_files() {
+    local file
+    for file; do
+        [[ ! -e $file && ! -L $file ]] || rm -f -- "$file" || return
+    done
+}
 
 # What an operator may have switched on in the checkout and what would outlive us or reach beyond it stays off. What git
 # has written is on the disk when it ends: a power cut must not leave a ref without its commit.
@@ -98,7 +106,7 @@ git() {
 
 revision() { git rev-parse --verify --quiet "$1^{commit}"; }
 
-is_ancestor() { [[ $1 && $2 ]] && git merge-base --is-ancestor "$1" "$2" 2>/dev/null; }
+is_ancestor() { [[ $1 && $2 ]] && { [[ $1 == "$2" ]] || git merge-base --is-ancestor "$1" "$2" 2>/dev/null; }; }
 
 is_release() { [[ $strategy == release ]]; }
 
@@ -216,28 +224,27 @@ read_policies() {
 
 ### prepare: the repository, and what a sync that was cut off has left in it
 
-is_empty() { [[ -d $1 && -r $1 && -x $1 && -z $(find "$1/" -mindepth 1 -print -quit) ]]; }
+is_empty() { [[ -d $1 && -r $1 && -x $1 ]] && (shopt -s dotglob nullglob && set -- "$1"/* && (($# == 0))); }
 
 # A first checkout that was cut off before its .git was whole; see start_checkout.
 start_was_cut_off() { [[ -e $path/.git/gitopsd-start ]] || { [[ ! -L $path/.git ]] && is_empty "$path/.git"; }; }
 
 open_checkout() {
-    local message here
-    cd -- "$path" 2>/dev/null || refuse "cannot enter $path as $(id -un); check its owner and mode"
-    here=$(pwd -P)
-    if ! message=$(git rev-parse --git-dir 2>&1); then
+    local message places
+    cd -P -- "$path" 2>/dev/null || refuse "cannot enter $path as $(id -un); check its owner and mode"
+    mapfile -t places < <(git rev-parse --absolute-git-dir --show-toplevel --git-common-dir 2>/dev/null)
+    if ((${#places[@]} != 3)) && ! message=$(git rev-parse --git-dir 2>&1); then
         [[ $message != *"dubious ownership"* && $message != *"owned by someone else"* ]] ||
             refuse "dubious ownership: $path belongs to $(stat -c '%U (uid %u)' .), the sync runs as \
 $(id -un) (uid $(id -u)); let it run as the owner (User=), or chown -R the checkout"
         refuse "$path/.git is no repository that git can use: ${message%%$'\n'*}"
     fi
     # A broken .git makes git look for a repository further up, and that one is not ours.
-    [[ $(git rev-parse --show-toplevel 2>/dev/null) == "$here" ]] ||
+    [[ ${#places[@]} == 3 && ${places[1]} == "$PWD" ]] ||
         refuse "$path is not the top of a checkout; repair its .git, or move it away"
-    git_dir=$(git rev-parse --absolute-git-dir)
-    common_dir=$(cd -- "$(git rev-parse --git-common-dir)" && pwd -P)
+    git_dir=${places[0]} common_dir=${places[0]}
     # The worktrees of one repository share their refs, and each is a repo of its own here.
-    [[ $git_dir -ef $common_dir ]] || refs=refs/worktree/gitopsd
+    [[ $git_dir -ef ${places[2]} ]] || { refs=refs/worktree/gitopsd && common_dir=$(cd -- "${places[2]}" && pwd -P); }
 }
 
 # What all URLs of one remote have in common.
@@ -258,6 +265,7 @@ remote_identity() {
 
 check_remote() {
     local origin wanted
+    [[ $(git config --get-all remote.origin.url) != "$url" ]] || return 0
     origin=$(git remote get-url origin 2>/dev/null) ||
         refuse "no origin: $path has no remote 'origin'; run: $git_here remote add origin $url"
     wanted=$(git ls-remote --get-url -- "$url") # url.<base>.insteadOf, as get-url does it
@@ -268,7 +276,14 @@ correct the configuration, or run: $git_here remote set-url origin $url"
 
 # What a power cut may leave of a ref: git would not speak of any other, either.
 remove_empty_refs() {
-    find "$common_dir/refs/gitopsd" "$git_dir/refs/worktree/gitopsd" -type f -empty -delete 2>/dev/null
+    local ref empty=()
+    mapfile -d '' -t empty < <(
+        shopt -s globstar nullglob
+        for ref in "$common_dir"/refs/gitopsd/** "$git_dir"/refs/worktree/gitopsd/**; do
+            [[ ! -f $ref || -s $ref ]] || printf '%s\0' "$ref"
+        done
+    )
+    remove_files "${empty[@]}"
 }
 
 # Print the id of a git that works in one of the given directories. A process whose place we may not see counts when
@@ -293,16 +308,25 @@ live_git() {
     return 1
 }
 
+# Locks, and packs that are being written; ended by NUL.
+git_locks() {
+    local place each places=("$common_dir") files=()
+    [[ $git_dir -ef $common_dir ]] || places+=("$git_dir")
+    shopt -s globstar nullglob
+    for place in "${places[@]}"; do
+        files+=("$place"/*.lock "$place"/refs/**/*.lock)
+    done
+    ! is_release || files+=("$common_dir"/worktrees/*/*.lock)
+    for each in "${files[@]}" "$common_dir"/objects/*/{*.lock,tmp_*}; do
+        [[ ! -f $each || -L $each ]] || printf '%s\0' "$each"
+    done
+}
+
 # The repo's lock is ours, so a lock of git's belongs to a dead git or to somebody outside gitopsd. What lives is
 # looked for after the locks: a git that comes later finds its lock taken and goes away.
 remove_stale_locks() {
     local locks lock pid places owners
-    mapfile -d '' -t locks < <({
-        find "$git_dir" "$common_dir" -maxdepth 1 -type f -name '*.lock' -print0
-        find "$git_dir/refs" "$common_dir/refs" -type f -name '*.lock' -print0
-        ! is_release || find "$common_dir/worktrees" -mindepth 2 -maxdepth 2 -type f -name '*.lock' -print0
-        find "$common_dir/objects" -mindepth 2 -maxdepth 2 -type f \( -name '*.lock' -o -name 'tmp_*' \) -print0
-    } 2>/dev/null | sort -zu)
+    mapfile -d '' -t locks < <(git_locks)
     ((${#locks[@]})) || return 0
     mapfile -t places < <(git worktree list --porcelain 2>/dev/null | sed -n 's/^worktree //p')
     owners=$(stat -c %u "${locks[@]}" 2>/dev/null | sort -u | tr '\n' ' ')
@@ -316,7 +340,7 @@ remove_stale_locks() {
 }
 
 # What a sync that was cut off was about to write.
-remove_scraps() { rm -f -- "$git_dir"/gitopsd-{messages,problem,rescue} "$git_dir"/gitopsd-*.new; }
+remove_scraps() { remove_files "$git_dir"/gitopsd-{messages,problem,rescue} "$git_dir"/gitopsd-*.new; }
 
 unfinished() {
     local name
@@ -358,10 +382,13 @@ overlooked() {
 # Make a copy of the index as $1, for which git overlooks nothing that is there. With the time of the original: by that
 # git knows which files may have changed within the moment when they were last looked at.
 copy_index() {
-    rm -f -- "$1"
+    local names
+    remove_files "$1"
     cp -p -- "$(git rev-parse --git-path index)" "$1" || return
-    overlooked | GIT_INDEX_FILE=$1 git update-index --no-assume-unchanged -z --stdin &&
-        overlooked | GIT_INDEX_FILE=$1 git update-index --no-skip-worktree -z --stdin
+    mapfile -d '' -t names < <(overlooked)
+    ((${#names[@]})) || return 0
+    printf '%s\0' "${names[@]}" | GIT_INDEX_FILE=$1 git update-index --no-assume-unchanged -z --stdin &&
+        printf '%s\0' "${names[@]}" | GIT_INDEX_FILE=$1 git update-index --no-skip-worktree -z --stdin
 }
 
 # Save how the tree around us differs from HEAD: files in git that were changed or removed, and those named on stdin,
@@ -563,12 +590,14 @@ follow_branch() {
 # By URL and not by name, so that a refused sync leaves refs/remotes/origin as the operator knows it. No maintenance in
 # the background: it would outlive us and keep the repo's lock.
 fetch() {
+    local shown=$url
     phase fetch
+    [[ $url != *@* ]] || shown=$(mask <<<"$url")
     if [[ $pinned && $git_dir && $(revision "$pinned") ]]; then
         say "fetch: left out, as ${pinned:0:12} is here"
         tip=$pinned
     else
-        say "fetch: ${tags:+tags }${tags:-$ref} from $(printf '%s' "$url" | mask)"
+        say "fetch: ${tags:+tags }${tags:-$ref} from $shown"
         [[ $git_dir ]] || start_checkout
         fetch_tip
         wait_for_hint
@@ -842,7 +871,11 @@ clean_untracked() {
 
 ### the strategy release: a bare mirror, a worktree of it for each release, and a symlink to the one that is live
 
-live_tree() { [[ -L $path && $(readlink -- "$path") == ".${path##*/}.releases/"* ]] && readlink -e -- "$path"; }
+live_tree() {
+    local target
+    [[ -L $path ]] && target=$(readlink -- "$path") && target=${target%/} && [[ ${target%/*} == ".${path##*/}.releases" && -d $path ]] &&
+        printf '%s' "$releases/${target##*/}"
+}
 
 # Where git keeps what is its own of a release; our marks are there, too: gitopsd-staged (its revision, once it is whole
 # and has passed the gate), gitopsd-begun (made when a deploy in it began), gitopsd-made (written when the first one ended,
@@ -882,11 +915,11 @@ prepare_mirror() {
         refuse "$path is in the way: with the strategy release it is a symlink; move it away"
     [[ ! -L $path || $(readlink -- "$path") == ".${path##*/}.releases/"* ]] ||
         refuse "$path is in the way: it leads to $(readlink -- "$path"), which is no release of $repo; move it away"
-    mkdir -p -- "$mirror" && cd -- "$mirror" ||
+    { [[ -d $mirror ]] || mkdir -p -- "$mirror"; } && cd -P -- "$mirror" ||
         fail "$TRY_AGAIN" "cannot make $mirror as $(id -un); see that its unit may write there (gitopsd check)"
-    mkdir -p -- "$releases" || fail "$TRY_AGAIN" "cannot make $releases as $(id -un); run: install -d -o $(id -un) \
+    [[ -d $releases ]] || mkdir -p -- "$releases" || fail "$TRY_AGAIN" "cannot make $releases as $(id -un); run: install -d -o $(id -un) \
 ${parent:-/}, and see that its unit may write there (gitopsd check)"
-    mirror=$(pwd -P) git_dir=$mirror common_dir=$mirror
+    mirror=$PWD git_dir=$PWD common_dir=$PWD
     printf -v git_here 'git --git-dir=%q' "$mirror"
     if [[ -f gitopsd-start || ! -e HEAD ]]; then start_mirror; fi
     here=$(git rev-parse --absolute-git-dir 2>/dev/null) && [[ $here -ef $mirror ]] ||
@@ -915,7 +948,7 @@ start_mirror() {
 # by hand. In one without a mark nothing has ever been live; what belongs to another mirror is somebody's.
 remove_half_releases() {
     local each marks
-    rm -f -- "${path%/*}/.${path##*/}.next"
+    remove_files "${path%/*}/.${path##*/}.next"
     remove_trees "$releases"/.trash.*
     for marks in "$git_dir"/worktrees/[0-9]*Z-*/; do
         marks=${marks%/} each=""
@@ -941,6 +974,7 @@ remove_surplus() {
 
 # Some package managers leave directories that nobody may write in.
 remove_trees() {
+    [[ -e $1 ]] || return 0 # a pattern that is for none
     find "$@" -type d ! -perm -u=rwx -exec chmod u+rwx -- {} \; 2>/dev/null
     rm -rf -- "$@"
 }
@@ -998,7 +1032,7 @@ stage_release() {
     pass_gate "$tree"
     marks=$(marks_of "$tree")
     # A power cut must not find it live and its files empty.
-    note_what_is_made "$tree" && sync -f -- "$tree" && replace_file "$marks/gitopsd-staged" <<<"$tip" &&
+    note_what_is_made "$tree" && sync -f -- "$tree" && replace_file "$marks/gitopsd-staged" "$tip" &&
         sync -- "$marks/gitopsd-staged" "$marks" ||
         fail "$TRY_AGAIN" "stage: cannot write $marks; is the disk full?"
 }
@@ -1158,7 +1192,7 @@ is_signed() {
 
 # What has passed once needs no more for a rollback to it: the keys of then may be gone.
 verify_tip() {
-    local unsigned="" passed=$git_dir/gitopsd-verified
+    local unsigned="" passed=$git_dir/gitopsd-verified known
     [[ $verify != none ]] || return 0
     [[ ! $pinned ]] || ! grep -qxF "$tip" "$passed" 2>/dev/null || return 0
     phase verify
@@ -1177,7 +1211,8 @@ verify_tip() {
 ${allowed_signers:-$keyring}"
     fi
     say "verify: ${tip:0:12} is signed"
-    { tail -n 999 -- "$passed" 2>/dev/null; printf '%s\n' "$tip"; } | replace_file "$passed" ||
+    mapfile -t known < <(tail -n 999 -- "$passed" 2>/dev/null)
+    replace_file "$passed" "${known[@]}" "$tip" ||
         fail "$TRY_AGAIN" "verify: cannot write $passed; is the disk full?"
     drop_keys
 }
@@ -1460,7 +1495,7 @@ stands_there() {
     if is_release; then [[ $(revision_of "$(live_tree)") == "$1" ]]; else stands_at "$1"; fi
 }
 
-remember_bad() { printf '%s\n' "$tip" "$1" | replace_file "$git_dir/gitopsd-bad"; }
+remember_bad() { replace_file "$git_dir/gitopsd-bad" "$tip" "$1"; }
 
 # The bad revision and why it is, in $bad and $because.
 recall_bad() { { read -r bad && read -r because; } 2>/dev/null <"$git_dir/gitopsd-bad"; }
@@ -1608,10 +1643,10 @@ end_checkout() {
 record_deployed() {
     local bad="" because=""
     if [[ $tag && ! $pinned ]]; then
-        printf '%s\n' "$tag" "$tip" | replace_file "$git_dir/gitopsd-tag" ||
+        replace_file "$git_dir/gitopsd-tag" "$tag" "$tip" ||
             fail "$TRY_AGAIN" "deployed $tag, but cannot write $git_dir/gitopsd-tag; is the disk full?"
     fi
-    { ! is_release || [[ $pinned ]] || replace_file "$git_dir/gitopsd-ref" <<<"$ref"; } &&
+    { ! is_release || [[ $pinned ]] || replace_file "$git_dir/gitopsd-ref" "$ref"; } &&
         { [[ $deployed == "$tip" ]] || git update-ref $refs/deployed "$tip"; } ||
         fail "$TRY_AGAIN" "deployed $tip, but cannot write $refs/deployed in $git_dir; see the log"
     mark_deployed

@@ -82,14 +82,19 @@ start() {
     local name=$1
     shift
     set -m
-    run_in_background "$name" "$SECONDS" "$@" &
+    run_in_background "$name" "$@" &
     set +m
     background[$name]=$!
 }
 
 run_in_background() {
-    local name=$1 started=$2 status=0
-    shift 2
+    local name=$1 started status=0
+    shift
+    if [[ $1 == --after ]]; then
+        tail --pid="${background[$2]}" -f /dev/null
+        shift 2
+    fi
+    started=$SECONDS
     ("$@") >"$logs/$name" 2>&1 </dev/null || status=$?
     echo "$((SECONDS - started))" >"$logs/$name.seconds"
     return "$status"
@@ -323,6 +328,14 @@ check_code() {
     fi
 }
 
+start_oldest() {
+    if $fast; then
+        leave_out pytest-oldest "asked for by --fast"
+    else
+        start pytest-oldest "$@" run_oldest
+    fi
+}
+
 parse_arguments() {
     local word before=
     while [[ ${1:-} == --fast || ${1:-} == --no-skips ]]; do
@@ -377,16 +390,15 @@ run_tests() {
     fi
     if [[ ${paths[*]} == *tests/integration* && ${paths[*]} != *test_* ]]; then
         start pytest-engine run_engine "${options[@]}"
+        start_oldest --after pytest-engine
         watched_step pytest run_rest "${options[@]}" "${paths[@]}"
-    elif ((${#paths[@]})); then
-        watched_step pytest run_here "${options[@]}" "${paths[@]}"
     else
-        leave_out pytest "only system tests were asked for"
-    fi
-    if $fast; then
-        leave_out pytest-oldest "asked for by --fast"
-    else
-        start pytest-oldest run_oldest
+        if ((${#paths[@]})); then
+            watched_step pytest run_here "${options[@]}" "${paths[@]}"
+        else
+            leave_out pytest "only system tests were asked for"
+        fi
+        start_oldest
     fi
     if [[ -n ${background[pytest-engine]:-} ]]; then join pytest-engine; fi
     if [[ -n ${background[pytest-system]:-} ]]; then join pytest-system; fi

@@ -25,8 +25,9 @@ name=${0##*/} PATH=${PATH#*:}
 case "$name: $* " in
 "git:"*" rev-parse "* | "git:"*" merge-base "* | "git:"*" symbolic-ref "* | "git:"*" status "* | "git:"*" ls-"* | \
     "git:"*" get-url "* | "git:"*" check-ref-"* | "git:"*" diff-"* | "git:"*" hash-object "* | "git:"*" rev-list "* | \
-    "git:"*" worktree list "* | "git:"*" for-each-ref "* | "git:"*" core.sshCommand "* | "git:"*" cat-file "* | \
-    "git:"*" write-tree "* | "git:"*" update-index "* | "rm: -f "*/gitopsd-problem" " | "rm: -f "*/gitopsd-rescue" ")
+    "git:"*" worktree list "* | "git:"*" for-each-ref "* | "git:"*" core.sshCommand "* | "git:"*" --get-all "* | \
+    "git:"*" cat-file "* | "git:"*" write-tree "* | "git:"*" update-index "* | \
+    "rm: -f "*/gitopsd-problem" " | "rm: -f "*/gitopsd-rescue" ")
     exec "$name" "$@" ;;
 esac
 read -r count 2>/dev/null <"$CALLS"

@@ -21,12 +21,11 @@ FAKE_GIT = """#!/bin/bash
 case " $* " in
 *" rev-parse "* | *" merge-base "* | *" symbolic-ref "* | *" status "* | *" ls-"* | *" get-url "* | *" check-ref-"*)
     exec "$REAL_GIT" "$@" ;;
-*" worktree "* | *" diff-index "* | *" hash-object "* | *" core.sshCommand "*)
+*" worktree "* | *" diff-index "* | *" hash-object "* | *" core.sshCommand "* | *" --get-all "*)
     exec "$REAL_GIT" "$@" ;;
 esac
 read -r count 2>/dev/null <"$CALLS"
 echo $((++count)) >"$CALLS"
-[[ $count != "${KILL_BEFORE-}" ]] || kill -KILL 0
 "$REAL_GIT" "$@"
 status=$?
 [[ $count != "${KILL_AFTER-}" ]] || kill -KILL 0
@@ -1060,39 +1059,21 @@ def counted(site: Site) -> Iterator[Path]:
     assert calls.exists()
 
 
-def end_at_every_call_of_git(site: Site, calls: Path, template: Path | None) -> None:
+def end_at_every_call_of_git(site: Site, calls: Path, template: Path) -> None:
     """From the same start, end the engine at its first call of git, its second and so on; the next run mends it."""
-    for step in itertools.count(2):
-        # What the engine does between two calls matters only in a first checkout, which makes files of its own.
-        number, moment = (step - 1, "KILL_AFTER") if template else (step // 2, ("KILL_BEFORE", "KILL_AFTER")[step % 2])
+    for number in itertools.count(1):
         shutil.rmtree(site.path, ignore_errors=True)
-        if template:
-            shutil.copytree(template, site.path, symlinks=True)
+        shutil.copytree(template, site.path, symlinks=True)
         calls.unlink(missing_ok=True)
-        run = site.sync(**{moment: str(number)})
+        run = site.sync(KILL_AFTER=str(number))
         if run.code == 0:
             assert number > 5
             return
-        assert run.code == -signal.SIGKILL, f"{moment} {number}: {run.everything}"
+        assert run.code == -signal.SIGKILL, f"{number}: {run.everything}"
         again = site.sync()
-        assert again.code == 0, f"{moment} {number}: {again.everything}"
+        assert again.code == 0, f"{number}: {again.everything}"
         site.assert_stands_at(site.remote.tip())
-        if template:
-            assert (site.path / "notes").read_text() == (site.path / "secret.env").read_text() == "mine"
-
-
-def test_a_first_checkout_ended_at_any_call_of_git_is_mended_by_the_next(site: Site, counted: Path) -> None:
-    end_at_every_call_of_git(site, counted, None)
-
-
-def test_an_update_ended_at_any_call_of_git_is_mended_by_the_next(site: Site, counted: Path) -> None:
-    site.remote.push({".gitignore": "*.env\n", "page": "1\n"})
-    site.synced()
-    site.write("notes", "mine")
-    site.write("secret.env", "mine")
-    template = site.path.rename(site.directory / "template")
-    site.remote.push({"page": "2\n", "new": "1\n"})
-    end_at_every_call_of_git(site, counted, template)
+        assert (site.path / "notes").read_text() == (site.path / "secret.env").read_text() == "mine"
 
 
 def test_the_mending_of_an_activation_ended_at_any_call_of_git_is_mended_by_the_next(

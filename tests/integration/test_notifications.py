@@ -113,12 +113,12 @@ def test_a_failure_is_told_once_and_so_is_the_recovery(site: Site, phone: Listen
 
 @pytest.mark.timeout(240)
 def test_a_storm_of_failures_is_one_message(site: Site, phone: Listener) -> None:
-    add_blog(site, retry={"tries": 20, "delay": "1ms", "max_delay": "10ms"})
+    add_blog(site, retry={"tries": 8, "delay": "1ms", "max_delay": "10ms"})
     tell_by(site, phone)
     deploy_is(site, "exit 3")
     site.start()
     assert site.deliver("blog", site.remotes["blog"].push()).status == 202
-    wait_for(lambda: len(site.jobs("blog")) == 20, "twenty jobs", 4 * WAIT_SEC)
+    wait_for(lambda: len(site.jobs("blog")) == 8, "eight jobs", 2 * WAIT_SEC)
     site.wait_until_settled("blog")
     wait_until_all_is_told(site)
     assert phone.titles() == [FAILED]
