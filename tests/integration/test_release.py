@@ -1,7 +1,6 @@
 """Releases: each revision in a tree of its own, one rename from the next, and nothing that anybody made is lost."""
 
 import contextlib
-import itertools
 import os
 import shlex
 import signal
@@ -828,16 +827,15 @@ def numbered_commits(remote: Remote, count: int) -> list[str]:
 
 @pytest.mark.timeout(900)  # twice as many runs of the engine, beside others on a machine with one core
 def test_a_reader_sees_whole_trees_alone_during_many_swaps(host: Host, remote: Remote) -> None:
-    revisions = numbered_commits(remote, SWAPS // 3 + 2)
+    revisions = numbered_commits(remote, SWAPS + 1)
     host.environment |= {"GITOPSD_KEEP": "2", "GITOPSD_DEPLOY": ""}
     host.synced()
     host.synced(GITOPSD_REVISION=revisions[0])
     with reading(host.path) as reader:
-        for before, revision in itertools.pairwise(revisions):
-            for each in (revision, before, revision):  # a new tree, one that was kept, and back
-                host.synced(GITOPSD_REVISION=each)
+        for revision in revisions[1:]:
+            host.synced(GITOPSD_REVISION=revision)
     assert reader.faults == []
     assert reader.rounds > SWAPS
-    assert len(reader.seen) > len(revisions) / 2
+    assert len(reader.seen) > SWAPS / 2
     assert len(host.releases) == 2
     host.is_in_order()
