@@ -21,7 +21,7 @@ from gitopsd.discovery import Found, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Repo, Secret
+from gitopsd.model import Config, Limits, Repo, Secret
 from gitopsd.receiver import Serving, create_app
 from gitopsd.runner import Runner
 from gitopsd.store import Store, path_in
@@ -66,7 +66,7 @@ class Daemon:
             dispatcher_problem=lambda: self._dispatcher.problem() if self._dispatcher else self._config_problem,
             clock=time.time,
         )
-        self._web = WebServer(app, sockets, Config.max_body)
+        self._web = WebServer(app, sockets, Config.max_body, Limits())
         self._may_idle = may_idle
         self._busy_at = time.monotonic()
         self._connections_then = 0
@@ -119,7 +119,7 @@ class Daemon:
             config = self._keep_place(config, self._serving.config)
         with self._reloading:
             self._serving = self._prepare(config)
-        self._web.set_max_body(config.max_body)
+        self._web.set_limits(config.max_body, config.limits)
         if self._dispatcher is None:
             self._dispatcher = Dispatcher(self._config, self._serving.store, self._runner, time.time)
             self._dispatcher.start()

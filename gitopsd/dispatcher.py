@@ -115,7 +115,7 @@ class Dispatcher:
                 if time.monotonic() - before > _HANGS_SEC:
                     break  # whoever hangs would do so for each repo
             self.moves += 1
-        if self._clock() - self._pruned_at > _PRUNE_SEC:
+        if self._clock() - self._pruned_at > _PRUNE_SEC or self._store.is_overfull(config.keep):
             self._pruned_at = self._clock()
             self._store.prune(config.keep)
         if trouble:

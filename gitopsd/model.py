@@ -263,6 +263,16 @@ class Hold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What strangers may take up. Times in seconds; `refusals`: of one address in a minute that are said and noted."""
+
+    connections: int = 500
+    header_time_sec: float = 10.0
+    body_time_sec: float = 30.0
+    refusals: int = 60
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole configuration. Sizes in bytes, times in seconds. `idle_exit_sec` None: never.
 
@@ -275,6 +285,7 @@ class Config:
     runner: str = "auto"
     max_parallel: int = 2
     max_body: int = 25 * 1024 * 1024
+    limits: Limits = field(default_factory=Limits)
     stop_timeout_sec: float = 30.0
     idle_exit_sec: float | None = 300.0
     proxy: Proxy = field(default_factory=Proxy)

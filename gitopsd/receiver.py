@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import falcon
 from gitopsd import clients, holds, intake, journal, signatures
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import GitopsdError, PayloadError, SignatureError, StoreError
+from gitopsd.floods import Floods
 from gitopsd.journal import Kind
 from gitopsd.model import Config, Decision, Delivery, Match, Receiver, Repo, Request, Secret
 from gitopsd.proofs import Proofs, Rejections
@@ -85,6 +87,7 @@ class _Webhook:
         self._clock = clock
         self._rejections = Rejections(clock)
         self._proofs = Proofs(clock)
+        self._floods = Floods(time.monotonic)
 
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, receiver: str = DEFAULT_RECEIVER.name, token: str = ""
@@ -99,6 +102,11 @@ class _Webhook:
         except _UnsignedPing:
             _answer(resp, falcon.HTTP_200, reason="ping: the webhook reaches this receiver")
         except SignatureError as error:
+            client = clients.client_of(req.env.get("REMOTE_ADDR", ""), req.headers, serving.config.proxy)
+            if wait_sec := self._floods.refused(client, serving.config.limits.refusals):
+                _answer(resp, falcon.HTTP_429, error="too many deliveries without the right secret")
+                resp.set_header("Retry-After", str(math.ceil(wait_sec)))
+                return
             kind = "client" if isinstance(error, _ClientError) else ""
             self._refuse(serving, receiver, req.headers, str(error), kind=kind)
             _answer(resp, falcon.HTTP_401, error="unauthorized")

@@ -12,11 +12,15 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer, create_server
 
+from gitopsd.model import Limits
+
 _THREADS = 4
-_CONNECTIONS = 500
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
 _FIRST_WORDS_SEC = 2.0
+_LOOK_SEC = 0.25
+_HONEST_SEC = 1.0
+_ROOM = 10
 _CHANNEL_TIMEOUT_SEC = 30
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
@@ -35,6 +39,30 @@ class _Parser(HTTPRequestParser):
 class _Channel(HTTPChannel):
     parser_class = _Parser
 
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.began_at = time.monotonic()
+        """When the request that is arriving began; before the first one, the connection."""
+        self._is_new = True
+
+    def received(self, data: bytes) -> bool:
+        """Take what has arrived of a request, or of several."""
+        if self.request is None and not self._is_new:
+            self.began_at = time.monotonic()
+        self._is_new = False
+        return bool(super().received(data))
+
+    def is_waited_for(self) -> bool:
+        """Whether nothing can be done for it before more of its request arrives."""
+        return not (self.requests or self.total_outbufs_len)
+
+    def is_late(self, limits: Limits, now: float) -> bool:
+        """Whether its request takes longer to arrive than it may. Between two of them it may be silent."""
+        if not self.is_waited_for() or (self.request is None and not self._is_new):
+            return False
+        has_head = self.request is not None and self.request.headers_finished
+        return now - self.began_at > limits.header_time_sec + (limits.body_time_sec if has_head else 0.0)
+
     def is_in_use(self) -> bool:
         """Whether it is owed an answer: a request has begun to arrive, or is on its way from who has just connected."""
         has_just_come = self.last_activity == self.creation_time > time.time() - _FIRST_WORDS_SEC
@@ -51,7 +79,7 @@ def _leave_out_path(record: logging.LogRecord) -> bool:
 class WebServer:
     """The HTTP loop, on a thread of its own."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int) -> None:
+    def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int, limits: Limits) -> None:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
         logging.getLogger("waitress").addFilter(_leave_out_path)
         self._map: dict[int, Any] = {}
@@ -63,7 +91,7 @@ class WebServer:
                 map=self._map,
                 sockets=of_one_family,
                 threads=_THREADS,
-                connection_limit=_CONNECTIONS,
+                connection_limit=limits.connections,
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
                 max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
                 ident="gitopsd",
@@ -77,6 +105,8 @@ class WebServer:
         for listener in self._map.values():
             if isinstance(listener, BaseWSGIServer):
                 listener.channel_class = self._open_channel  # type: ignore[assignment] # it is only called
+        self._limits = limits
+        self._looked_at = 0.0
         self._draining = threading.Event()
         self._asked_to_leave = threading.Event()
         self._answered = threading.Event()
@@ -91,10 +121,12 @@ class WebServer:
         """Begin to answer."""
         self._thread.start()
 
-    def set_max_body(self, max_body: int) -> None:
-        """From now on refuse bodies that are larger."""
+    def set_limits(self, max_body: int, limits: Limits) -> None:
+        """From now on refuse bodies that are larger, and go by these limits."""
+        self._limits = limits
         for server in self._servers:
             server.adj.max_request_body_size = max_body + 1
+            server.adj.connection_limit = limits.connections
 
     def is_alive(self) -> bool:
         """Whether the loop runs."""
@@ -133,6 +165,7 @@ class WebServer:
         while True:
             wasyncore.loop(timeout=_LOOP_SEC, map=self._map, use_poll=True, count=1)
             self.moves += 1
+            self._close_slow_ones(time.monotonic())
             if self._asked_to_leave.is_set():
                 self._asked_to_leave.clear()
                 if self.connections == self._known_connections and not self.has_connections():
@@ -147,6 +180,22 @@ class WebServer:
                         channel.accepting = False
             if not self._in_flight() or time.monotonic() > give_up_at:
                 return
+
+    def _close_slow_ones(self, now: float) -> None:
+        """Close whose request takes too long; and where no more can connect, also those who have taken longest."""
+        if now - self._looked_at < _LOOK_SEC:
+            return
+        self._looked_at = now
+        channels = [channel for channel in self._map.values() if isinstance(channel, _Channel)]
+        for channel in [channel for channel in channels if channel.is_late(self._limits, now)]:
+            channel.handle_close()
+            channels.remove(channel)
+        # What else is in the map, as the listeners, counts for waitress, too.
+        if len(self._map) < self._limits.connections:
+            return
+        waited_for = [each for each in channels if each.is_waited_for() and now - each.began_at > _HONEST_SEC]
+        for channel in sorted(waited_for, key=lambda each: each.began_at)[: max(1, self._limits.connections // _ROOM)]:
+            channel.handle_close()
 
     def has_connections(self) -> bool:
         """Whether anybody is connected."""

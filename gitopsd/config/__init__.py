@@ -1,6 +1,7 @@
 """YAML + JSON Schema → frozen dataclasses; every error at once, with its path."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
@@ -8,14 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
-from gitopsd.config.files import ConfigFile, KeyPath, read, schema, schema_problems
+from gitopsd.config.files import ConfigFile, KeyPath, schema, schema_problems
 from gitopsd.config.places import place_problems, project_problems, releases_of
 from gitopsd.config.repos import data_of, repo_of, retry_data, retry_of
 from gitopsd.config.values import duration, seconds, size
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Notify, Proxy, Receiver, Retry
+from gitopsd.model import Config, Keep, Limits, Notify, Proxy, Receiver, Retry
 
 __all__ = [
     "DEFAULT_PATH",
@@ -37,6 +36,8 @@ __all__ = [
 DEFAULT_PATH = Path("/etc/gitopsd/gitopsd.yaml")
 DEFAULT_RECEIVER = Receiver(name="default", provider="github", secrets=("github-webhook-secret",))
 
+_DUMPED = "# What gitopsd hands to its own processes.\n"
+_IN_MEMORY = Path("/proc/self/fd")
 _PACKAGE_DIR = Path(__file__).parents[1]
 _IDLE_EXIT_SEC = 300.0
 _SIGNERS = ("allowed_signers", "keyring", "merge_by")
@@ -52,9 +53,11 @@ def load(path: Path, draft: tuple[Path, str] | None = None) -> Config:
 
     Raises ConfigError with every problem found in any of the files, each as `file:line: key: what is wrong`.
     """
+    if dumped := _dumped(path):
+        return _build(path, dumped)
     parts, problems = _parts(path)
     drafts = dict([draft] if draft else [])
-    files = [read(file, drafts.get(file)) for file in dict.fromkeys((path, *parts, *drafts))]
+    files = [_read(file, drafts.get(file)) for file in dict.fromkeys((path, *parts, *drafts))]
     problems += [problem for file in files for problem in (*file.problems, *schema_problems(file))]
     merged, merge_problems = _merge(files)
     problems += merge_problems
@@ -64,9 +67,24 @@ def load(path: Path, draft: tuple[Path, str] | None = None) -> Config:
     return _build(path, merged)
 
 
+def _read(path: Path, text: str | None = None) -> ConfigFile:
+    from gitopsd.config import reader  # noqa: PLC0415 - its library is slow to import, and a dump takes none
+
+    return reader.read(path, text)
+
+
+def _dumped(path: Path) -> Mapping[str, Any]:
+    """What `dump` has made of a configuration in force, where `path` is a file in the memory of a process of ours."""
+    if path.parent != _IN_MEMORY:
+        return {}
+    text = path.read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text.removeprefix(_DUMPED)) if text.startswith(_DUMPED) else {}
+    return loaded
+
+
 def file_of(path: Path, repo: str) -> tuple[Path | None, bool]:
     """The file of the configuration at `path` that names `repo`, and whether it holds nothing else."""
-    for file in map(read, (path, *_parts(path)[0])):
+    for file in map(_read, (path, *_parts(path)[0])):
         if repo in file.section("repos"):
             return file.path, file.data == {"repos": {repo: file.section("repos")[repo]}}
     return None, False
@@ -79,8 +97,9 @@ def part_of(path: Path, repo: str) -> Path:
 
 def dump_repo(name: str, settings: Mapping[str, str]) -> str:
     """The text of a file in `conf.d` that names one repo, and shows where its deploy command goes."""
-    text = yaml.safe_dump({"repos": {name: dict(settings)}}, sort_keys=False, allow_unicode=True)
-    return f"{text}{_DEPLOY_HINT}"
+    from gitopsd.config import reader  # noqa: PLC0415 - as in `_read`
+
+    return f"{reader.text_of({'repos': {name: dict(settings)}})}{_DEPLOY_HINT}"
 
 
 def _parts(path: Path) -> tuple[list[Path], list[str]]:
@@ -184,13 +203,19 @@ def secret_names(config: Config) -> frozenset[str]:
 
 
 def dump(config: Config) -> str:
-    """YAML from which `load` makes the same configuration again, but for `source`."""
+    """The text of a file from which `load` makes the same configuration again, but for `source`."""
     data = {
         "state_dir": str(config.state_dir),
         "engine": str(config.engine),
         "runner": config.runner,
         "max_parallel": config.max_parallel,
         "max_body": config.max_body,
+        "limits": {
+            "connections": config.limits.connections,
+            "header_time": duration(config.limits.header_time_sec),
+            "body_time": duration(config.limits.body_time_sec),
+            "refusals": config.limits.refusals,
+        },
         "stop_timeout": duration(config.stop_timeout_sec),
         "idle_exit": "never" if config.idle_exit_sec is None else duration(config.idle_exit_sec),
         "receivers": {name: _receiver_data(receiver) for name, receiver in config.receivers.items()},
@@ -209,7 +234,7 @@ def dump(config: Config) -> str:
         data["proxy"] = {"trusted": list(config.proxy.trusted), "header": config.proxy.header}
     if config.notify.urls:
         data["notify"] = {"urls": list(config.notify.urls), "on": list(config.notify.on)}
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return f"{_DUMPED}{json.dumps(data, ensure_ascii=False)}\n"
 
 
 def digest(config: Config) -> str:
@@ -228,7 +253,7 @@ def _receiver_data(receiver: Receiver) -> dict[str, Any]:
 
 def _build(source: Path, data: Mapping[str, Any]) -> Config:
     receivers = {name: _receiver(name, entry) for name, entry in data.get("receivers", {}).items()}
-    keep, proxy, notify = (data.get(key, {}) for key in ("keep", "proxy", "notify"))
+    keep, proxy, notify, limits = (data.get(key, {}) for key in ("keep", "proxy", "notify", "limits"))
     retry = retry_of(data.get("retry", {}), Retry())
     return Config(
         source=source,
@@ -237,6 +262,12 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         runner=data.get("runner", Config.runner),
         max_parallel=data.get("max_parallel", Config.max_parallel),
         max_body=size(data.get("max_body", Config.max_body)),
+        limits=Limits(
+            connections=limits.get("connections", Limits.connections),
+            header_time_sec=seconds(limits.get("header_time"), Limits.header_time_sec),
+            body_time_sec=seconds(limits.get("body_time"), Limits.body_time_sec),
+            refusals=limits.get("refusals", Limits.refusals),
+        ),
         stop_timeout_sec=seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
         idle_exit_sec=None if data.get("idle_exit") == "never" else seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
         proxy=Proxy(trusted=tuple(proxy.get("trusted", ())), header=proxy.get("header", "")),

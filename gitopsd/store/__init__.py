@@ -65,24 +65,30 @@ class Store:
         was accepted before, if it is one of its own. A delivery without such a match is recorded as `ignored`. `body`
         is kept with the last `keep_bodies` ones.
         """
-        with self._transaction() as connection:
-            seen = deliveries.seen(connection, delivery, self._clock() - SEEN_SEC) if delivery.is_named else []
-            if seen:
-                jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
-                reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
-                duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
-                return replace(duplicate, number=deliveries.insert(connection, duplicate, seen))
-            wanted = {
-                match.repo: jobs.enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id, self._clock())
-                for match in matches
-                if match.reason is None
-            }
-            decision = Decision.ACCEPTED if wanted else Decision.IGNORED
-            recorded = replace(delivery, decision=decision, jobs=tuple(wanted.values()))
-            number = deliveries.insert(connection, recorded, [(match, wanted.get(match.repo)) for match in matches])
-            if body and keep_bodies:
-                deliveries.insert_body(connection, number, body, keep_bodies)
-            return replace(recorded, number=number)
+        return self._database.together(
+            lambda connection: self._accept(connection, delivery, matches, body, keep_bodies)
+        )
+
+    def _accept(
+        self, connection: Connection, delivery: Delivery, matches: Sequence[Match], body: Body | None, keep_bodies: int
+    ) -> Delivery:
+        seen = deliveries.seen(connection, delivery, self._clock() - SEEN_SEC) if delivery.is_named else []
+        if seen:
+            jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
+            reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
+            duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
+            return replace(duplicate, number=deliveries.insert(connection, duplicate, seen))
+        wanted = {
+            match.repo: jobs.enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id, self._clock())
+            for match in matches
+            if match.reason is None
+        }
+        decision = Decision.ACCEPTED if wanted else Decision.IGNORED
+        recorded = replace(delivery, decision=decision, jobs=tuple(wanted.values()))
+        number = deliveries.insert(connection, recorded, [(match, wanted.get(match.repo)) for match in matches])
+        if body and keep_bodies:
+            deliveries.insert_body(connection, number, body, keep_bodies)
+        return replace(recorded, number=number)
 
     def deliveries(self, repo: str | None, *, limit: int) -> list[Delivery]:
         """The newest deliveries that were about `repo` (or pushes that matched none, with None), newest first.
@@ -265,6 +271,13 @@ class Store:
                     AND id <= (SELECT id FROM jobs WHERE repo = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)""",
                     (row["repo"], keep.jobs),
                 )
+
+        self._database.give_back()
+
+    def is_overfull(self, keep: Keep) -> bool:
+        """Whether there are so many more deliveries than `keep` allows that `prune` should come soon."""
+        rows = self._read("SELECT (SELECT max(id) FROM deliveries) - (SELECT min(id) FROM deliveries) AS span", ())
+        return (rows[0]["span"] or 0) > 2 * keep.deliveries
 
     # Notes: what the daemon has to say to a `gitopsd status` in another process
 

@@ -6,10 +6,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from gitopsd import modes
 from gitopsd.errors import StoreError
@@ -18,6 +18,10 @@ Connection = sqlite3.Connection
 Row = sqlite3.Row
 
 _BUSY_SEC = 5.0
+_MANY_PAGES = 4096  # 16 MB
+_LARGEST_LOG = 16 * 1024 * 1024
+
+T = TypeVar("T")
 
 # The partial unique indexes are the coalescing: at most one pending and one running job a repo, whoever writes.
 _MIGRATIONS = (
@@ -102,45 +106,144 @@ _MIGRATIONS = (
 class Database:
     """Transactions and reads on the file at `path`. Raises StoreError for whatever is wrong with it.
 
-    The connection is dropped after an error and made anew by the next call, so that a file that was on a full or
-    read-only disk, or was damaged, is used again once it is mended or moved away.
+    Who reads does not wait for the disk, as whoever writes does.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._guard = threading.Lock()
-        self._connection: Connection | None = None
-        self._opened = (0, 0)
+        self._writer, self._reader = _Link(path), _Link(path)
+        self._queue: list[_Turn[Any]] = []
+        self._queueing = threading.Lock()
 
     def close(self) -> None:
         """Close the file."""
-        with self._guard:
-            self._disconnect()
+        self._writer.close()
+        self._reader.close()
 
     def read(self, query: str, values: Sequence[Any]) -> list[Row]:
         """The rows of a SELECT."""
-        with self._guard, self._errors():
-            rows: list[Row] = self._open().execute(query, values).fetchall()
+        with self._reader.use() as connection:
+            rows: list[Row] = connection.execute(query, values).fetchall()
             return rows
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A write transaction: on disk when the block has ended, and nothing of it if the block raised."""
-        with self._guard, self._errors():
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        with self._writer.use() as connection, _transaction(connection):
+            yield connection
+
+    def together(self, work: Callable[[Connection], T]) -> T:
+        """What `work` gives, in a write transaction that it shares with the work of others who came meanwhile.
+
+        On disk when this returns. An error of SQLite or of the disk is everybody's, any other that of whose work it is.
+        """
+        turn = _Turn(work)
+        with self._queueing:
+            self._queue.append(turn)
+        # Whoever gets the guard does what has gathered behind it. The others then find that theirs is done.
+        with self._writer.guard:
+            if not turn.is_over:
+                self._take_turns()
+        return turn.outcome()
+
+    def _take_turns(self) -> None:
+        with self._queueing:
+            turns, self._queue = self._queue, []
+        try:
+            with self._writer.use_guarded() as connection, _transaction(connection):
+                for turn in turns:
+                    turn.take(connection)
+        except StoreError as error:
+            for turn in turns:
+                turn.fail(error)
+        finally:
+            for turn in turns:
+                turn.is_over = True
+
+    def give_back(self) -> None:
+        """Give the disk back what is free in the file, where that is a lot. Nobody can write meanwhile."""
+        with self._writer.use() as connection:
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            if free > _MANY_PAGES and free > pages / 2:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+class _Turn(Generic[T]):
+    """Somebody's part of a transaction that several share."""
+
+    def __init__(self, work: Callable[[Connection], T]) -> None:
+        self._work = work
+        self._result: list[T] = []
+        self._error: Exception | None = None
+        self.is_over = False
+
+    def take(self, connection: Connection) -> None:
+        """Do the work, or leave nothing of it."""
+        connection.execute("SAVEPOINT turn")
+        try:
+            self._result.append(self._work(connection))
+        except sqlite3.Error:
+            raise  # it may have ended the whole transaction
+        except Exception as error:  # noqa: BLE001 - raised where it belongs
+            self._error = error
+            connection.execute("ROLLBACK TO turn")
+        connection.execute("RELEASE turn")
+
+    def fail(self, error: StoreError) -> None:
+        """The transaction came to nothing."""
+        self._error = self._error or StoreError(str(error))
+
+    def outcome(self) -> T:
+        """What the work gave, or its error. Raises StoreError."""
+        if isinstance(self._error, UnicodeError | OverflowError):
+            raise StoreError(f"store: {self._error}") from self._error
+        if self._error:
+            raise self._error
+        return self._result[0]
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class _Link:
+    """A connection to the file, for one thread at a time.
+
+    It is dropped after an error and made anew by the next call, so that a file that was on a full or read-only disk, or
+    was damaged, is used again once it is mended or moved away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.guard = threading.Lock()
+        self._connection: Connection | None = None
+        self._opened = (0, 0)
+
+    def close(self) -> None:
+        """Close it."""
+        with self.guard:
+            self._disconnect()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def use(self) -> Iterator[Connection]:
+        """The connection, for this block alone. Raises StoreError."""
+        with self.guard, self.use_guarded() as connection:
+            yield connection
+
+    @contextmanager
+    def use_guarded(self) -> Iterator[Connection]:
+        """The same for who holds `guard`."""
         try:
-            yield
+            yield self._open()
         except sqlite3.Error as error:
             self._disconnect()
             raise StoreError(f"store {self._path}: {error}; {_hint(error)}") from error
@@ -201,6 +304,7 @@ def _prepare(connection: Connection) -> None:
     connection.row_factory = Row
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")  # what a large transaction took is given back
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # one user may have written the file, and another opens it
     connection.execute("BEGIN")  # both looks are at one moment

@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Health, Keep, Notify, Proxy, Receiver, Repo, Retry, Statuses
+from gitopsd.model import Config, Health, Keep, Limits, Notify, Proxy, Receiver, Repo, Retry, Statuses
 from gitopsd.providers import PROVIDERS
 from tests.conftest import ForNobody
 
@@ -1141,7 +1141,7 @@ def test_every_setting_of_the_program_has_a_key() -> None:
 
     ours = settings_of(Config) | settings_of(Retry, ("retry",)) | settings_of(Keep, ("keep",))
     ours |= settings_of(Repo, ("repos", "NAME")) | settings_of(Receiver, ("receivers", "NAME"))
-    ours |= settings_of(Proxy, ("proxy",)) | settings_of(Notify, ("notify",))
+    ours |= settings_of(Limits, ("limits",)) | settings_of(Proxy, ("proxy",)) | settings_of(Notify, ("notify",))
     for name, kind in (("health", Health), ("retry", Retry), ("statuses", Statuses)):
         ours |= settings_of(kind, ("repos", "NAME", name))
 

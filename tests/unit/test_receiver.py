@@ -12,7 +12,7 @@ from falcon import testing
 
 from gitopsd import holds, journal
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Decision, Hold, Proxy, Receiver, Repo, Secret
+from gitopsd.model import Config, Decision, Hold, Limits, Proxy, Receiver, Repo, Secret
 from gitopsd.receiver import Serving, create_app
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER
@@ -104,6 +104,44 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
     made = Parts(tmp_path)
     yield made
     made.store.close()
+
+
+def test_who_sends_too_many_without_the_secret_is_told_to_wait_and_not_noted_any_more(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.config = replace(parts.config, limits=Limits(refusals=2))
+    answers = [parts.push_from(STRANGER, secret="wrong") for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+    caplog.clear()
+    assert parts.push_from(STRANGER, secret="wrong").status_code == 429
+    assert caplog.records == []
+
+
+def test_who_has_the_secret_is_heard_whatever_else_came_from_his_address(parts: Parts) -> None:
+    parts.config = replace(parts.config, limits=Limits(refusals=1))
+    for _ in range(5):
+        parts.push_from(STRANGER, secret="wrong")
+
+    assert parts.push_from(STRANGER).status_code == 202
+
+
+def test_behind_a_trusted_proxy_it_is_the_address_that_the_proxy_tells(parts: Parts) -> None:
+    parts.config = replace(parts.config, limits=Limits(refusals=1), proxy=CLOUDFLARED)
+    by_stranger = [
+        parts.push_from("127.0.0.1", {"CF-Connecting-IP": STRANGER}, secret="wrong").status_code for _ in range(3)
+    ]
+
+    assert by_stranger == [401, 429, 429]
+    assert parts.push_from("127.0.0.1", {"CF-Connecting-IP": OFFICE}, secret="wrong").status_code == 401
+
+
+def test_behind_a_proxy_that_nobody_trusts_all_are_one_and_none_is_told_to_wait(parts: Parts) -> None:
+    parts.config = replace(parts.config, limits=Limits(refusals=1))
+    answers = [parts.push_from("127.0.0.1", {"CF-Connecting-IP": STRANGER}, secret="wrong") for _ in range(3)]
+
+    assert {answer.status_code for answer in answers} == {401}
 
 
 def test_the_dispatcher_is_woken_when_the_job_is_in_the_store(parts: Parts) -> None:

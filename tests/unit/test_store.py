@@ -2081,3 +2081,105 @@ class Life(RuleBasedStateMachine):
 
 def test_no_order_of_events_loses_a_wish_or_leaves_an_end_without_a_reason() -> None:
     run_state_machine_as_test(Life, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
+
+
+# Work that shares a transaction
+
+
+def test_whoever_comes_while_another_is_at_work_shares_the_next_transaction(path: Path, store: Store) -> None:
+    base = database.Database(path)
+    at_work, gate = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def first(connection: database.Connection) -> str:
+        at_work.set()
+        assert gate.wait(30)
+        return transaction_of(connection, "first")
+
+    def transaction_of(connection: database.Connection, name: str) -> str:
+        connection.execute("INSERT INTO notes VALUES (?, '1')", (name,))
+        seen.append(connection.total_changes)
+        return name
+
+    results: list[str] = []
+    leader = threading.Thread(target=lambda: results.append(base.together(first)))
+    leader.start()
+    assert at_work.wait(30)
+    followers = [
+        threading.Thread(target=lambda name=name: results.append(base.together(lambda c: transaction_of(c, name))))
+        for name in ("second", "third", "fourth")
+    ]
+    for follower in followers:
+        follower.start()
+    while len(base._queue) < len(followers):
+        pass
+    gate.set()
+    for thread in (leader, *followers):
+        thread.join()
+
+    assert sorted(results) == ["first", "fourth", "second", "third"]
+    assert {row["key"] for row in base.read("SELECT key FROM notes", ())} >= {"first", "second", "third", "fourth"}
+    base.close()
+
+
+def test_work_that_fails_takes_no_other_work_with_it(path: Path) -> None:
+    base = database.Database(path)
+
+    def bad(connection: database.Connection) -> None:
+        connection.execute("INSERT INTO notes VALUES ('bad', '1')")
+        raise RuntimeError("of its own")
+
+    turns: list[database._Turn[Any]] = [
+        database._Turn(bad),
+        database._Turn(lambda c: c.execute("INSERT INTO notes VALUES ('good', '1')")),
+    ]
+    base._queue.extend(turns)
+    base.together(lambda c: c.execute("INSERT INTO notes VALUES ('last', '1')"))
+
+    with pytest.raises(RuntimeError, match="of its own"):
+        turns[0].outcome()
+    assert [row["key"] for row in base.read("SELECT key FROM notes ORDER BY key", ())] == ["good", "last"]
+    base.close()
+
+
+def test_an_error_of_the_disk_is_everybodys_and_nothing_of_it_is_there(path: Path) -> None:
+    base = database.Database(path)
+    turns = [
+        database._Turn(lambda c: c.execute("INSERT INTO notes VALUES ('mine', '1')")),
+        database._Turn(lambda c: c.execute("INSERT INTO nothing VALUES (1)")),
+    ]
+    base._queue.extend(turns)
+
+    with pytest.raises(StoreError, match="nothing"):
+        base.together(lambda c: c.execute("INSERT INTO notes VALUES ('last', '1')"))
+    for turn in turns:
+        with pytest.raises(StoreError, match="nothing"):
+            turn.outcome()
+    assert base.read("SELECT key FROM notes", ()) == []
+    base.together(lambda c: c.execute("INSERT INTO notes VALUES ('later', '1')"))
+    base.close()
+
+
+# What it takes
+
+
+def test_a_store_that_was_flooded_gives_the_disk_back_what_it_took(path: Path, store: Store) -> None:
+    base = database.Database(path)
+    with base.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO deliveries VALUES (NULL, 'default', ?, 'push', '', '', '', 'ignored', ?, 1.0)",
+            ((f"{number}", "x" * 900) for number in range(40_000)),
+        )
+    keep = Keep(deliveries=100)
+    assert store.is_overfull(keep)
+    store.prune(keep)
+    base.close()
+    store.close()
+
+    assert sum(each.stat().st_size for each in path.parent.iterdir()) < 1_000_000
+    assert len(store.newest_deliveries(limit=1000)) == 100
+    assert not store.is_overfull(keep)
+
+
+def test_an_empty_store_is_not_overfull(store: Store) -> None:
+    assert not store.is_overfull(Keep())

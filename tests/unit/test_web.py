@@ -5,16 +5,18 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gitopsd.model import Limits
 from gitopsd.web import WebServer
 from tests.site import WAIT_SEC, wait_for
 
 LIMIT = 1000
+PATIENT = Limits()
 
 
 class Application:
@@ -35,11 +37,11 @@ class Application:
 
 
 @contextmanager
-def served(app: Application, *listeners: socket.socket) -> Iterator[WebServer]:
+def served(app: Application, *listeners: socket.socket, limits: Limits = PATIENT) -> Iterator[WebServer]:
     with ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(listener)
-        server = WebServer(app, listeners, LIMIT)
+        server = WebServer(app, listeners, LIMIT, limits)
         server.start()
         try:
             yield server
@@ -112,7 +114,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(count: int) -> None:
         for listener in listeners:
             assert ask(listener, closing(post(LIMIT)) + b"x" * LIMIT).endswith(f"read {LIMIT}".encode())
             assert ask(listener, post(LIMIT + 1)).startswith(b"HTTP/1.1 413 ")
-        server.set_max_body(LIMIT + 1)
+        server.set_limits(LIMIT + 1, PATIENT)
         for listener in listeners:
             assert ask(listener, closing(post(LIMIT + 1)) + b"x" * (LIMIT + 1)).endswith(f"read {LIMIT + 1}".encode())
             assert ask(listener, post(LIMIT + 2)).startswith(b"HTTP/1.1 413 ")
@@ -355,3 +357,84 @@ def test_the_path_of_a_request_that_came_to_nothing_is_not_logged(caplog: pytest
         logging.getLogger("waitress").error("Exception while serving %s", "/hook/blog/TOKEN")
     assert "TOKEN" not in caplog.text
     assert "Exception" in caplog.text
+
+
+# Slow ones
+
+
+HURRIED = Limits(header_time_sec=0.05, body_time_sec=0.05)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"POST / HT", id="half a line"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: x\r\nX-A: ", id="half a head"),
+        pytest.param(post(10), id="no body"),
+        pytest.param(post(10) + b"12345", id="half a body"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", id="half a chunked body"
+        ),
+    ],
+)
+def test_a_request_that_takes_too_long_to_arrive_is_closed(begun: bytes) -> None:
+    listener = listen()
+    with served(Application(), listener, limits=HURRIED), connect(listener) as client:
+        client.sendall(begun)
+        assert read_all(client) == b""
+
+
+def test_a_byte_now_and_then_buys_no_time() -> None:
+    listener = listen()
+    with served(Application(), listener, limits=HURRIED), connect(listener) as client:
+        client.settimeout(0.01)
+        is_open = True
+        while is_open:
+            with suppress(TimeoutError):
+                try:
+                    client.sendall(b"x")
+                    is_open = client.recv(1) != b""
+                except ConnectionError:
+                    is_open = False
+
+
+def test_an_answer_that_is_worked_on_is_not_late() -> None:
+    app, listener = Application(), listen()
+    with served(app, listener, limits=HURRIED) as server, connect(listener) as client:
+        client.sendall(closing(post(0, "/wait")))
+        assert app.begun.wait(WAIT_SEC)
+        before = server.moves
+        wait_for(lambda: server.moves > before + 2, "a few looks")
+        app.gate.set()
+        assert read_all(client).endswith(b"read 0")
+
+
+def test_who_is_silent_between_two_requests_is_not_late() -> None:
+    listener = listen()
+    with served(Application(), listener, limits=HURRIED) as server, connect(listener) as client:
+        client.sendall(post(0))
+        assert client.recv(1000).endswith(b"read 0")
+        before = server.moves
+        wait_for(lambda: server.moves > before + 2, "a few looks")
+        client.sendall(closing(post(0)))
+        assert read_all(client).endswith(b"read 0")
+
+
+def test_where_all_connections_are_taken_those_that_have_sent_longest_make_room() -> None:
+    listener = listen()
+    limits = Limits(connections=10)
+    with served(Application(), listener, limits=limits), ExitStack() as stack:
+        slow = [stack.enter_context(connect(listener)) for _ in range(20)]
+        for each in slow:
+            each.sendall(b"POST / HTTP/1.1\r\n")
+        assert ask(listener, closing(post(5)) + b"12345").endswith(b"read 5")
+        assert read_all(slow[0]) == b""
+
+
+def test_limits_that_are_set_later_hold_for_who_is_connected() -> None:
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        client.sendall(b"POST / HTTP/1.1\r\n")
+        server.set_limits(LIMIT, HURRIED)
+        assert read_all(client) == b""
