@@ -70,7 +70,7 @@ def daemon(directory: Path, repos: int, **settings: object) -> Gitopsd:
     }
     return Gitopsd(
         directory / "gitopsd",
-        settings={"runner": "local", "engine": str(engine(directory)), "repos": named, **settings},
+        settings={"engine": str(engine(directory)), "repos": named, **settings},
     )
 
 
@@ -129,7 +129,7 @@ def rates(directory: Path, scale: Scale, repos: int, goal: float, *, forged: boo
         kept = count(ours, "SELECT count(*) FROM deliveries WHERE decision = 'accepted'")
     us, them = [[load.rate for load in taken[name]] for name in ("ours", "theirs")]
     wanted = sum(load.answered - load.refused for load in taken["ours"])
-    lost = "" if kept >= wanted else f"{wanted - kept} of {wanted} accepted pushes are not stored"
+    lost = "" if kept >= wanted > 0 else f"{wanted - kept} of {wanted} accepted pushes are not stored"
     if forged:
         lost = "" if kept == wanted == 0 else f"{wanted} forged pushes were accepted"
     times = ratio_of(us, them) if them else 0.0
@@ -310,7 +310,7 @@ def _burst_ours(directory: Path, number: int) -> tuple[int, float]:
     path = place / "app"
     server = Gitopsd(
         place / "gitopsd",
-        settings={"runner": "local", "repos": {"app": {"url": f"file://{bare}", "path": str(path)}}},
+        settings={"repos": {"app": {"url": f"file://{bare}", "path": str(path)}}},
     )
     with running(server):
         begin = time.perf_counter()
@@ -430,7 +430,7 @@ def poll(directory: Path, scale: Scale) -> Row:
             "url": f"file://{directory}/remotes/r{number}.git",
             "path": str(directory / f"r{number}"),
         }
-    ours = Gitopsd(directory / "gitopsd", settings={"runner": "local", "repos": repos})
+    ours = Gitopsd(directory / "gitopsd", settings={"repos": repos})
     ours.prepare()
     taken = _timed(ours.argv("poll"), ours.environment())
     found = count(ours, "SELECT count(*) FROM jobs WHERE trigger = 'poll'")

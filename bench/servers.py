@@ -16,6 +16,10 @@ from typing import Any
 from bench.pushes import SECRET
 
 WAIT_SEC = 120.0
+_SETTINGS = {
+    "runner": "local",
+    "receivers": {"github": {"provider": "github", "secrets": ["github-webhook-secret"]}},
+}
 _HAND_OVER = 'exec 3<&"$1"; shift; export LISTEN_PID=$$; exec "$@"'
 
 
@@ -94,7 +98,7 @@ class Gitopsd(Server):
     def prepare(self) -> None:
         """Write its configuration, and listen."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(json.dumps({"state_dir": str(self.directory / "state"), **self.settings}))
+        self.config.write_text(json.dumps({**_SETTINGS, "state_dir": str(self.directory / "state"), **self.settings}))
         self.sock = self.sock or listener()
         self.port = self.sock.getsockname()[1]
 

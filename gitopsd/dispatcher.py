@@ -15,6 +15,7 @@ from gitopsd.store import Store
 _log = logging.getLogger(__name__)
 _RESCAN_SEC = 5.0
 _HOLD_OFF_SEC = 1.0
+_BREATH_SEC = 0.005
 _LONGEST_HOLD_OFF_SEC = 60.0
 _TROUBLE_FROM = 3
 """So many syncs of one repo in a row that failed without a record are trouble that a person has to see to."""
@@ -37,6 +38,7 @@ class Dispatcher:
         self._clock = clock
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._left: set[str] = set()  # whose last sync ended well, and left a job that is due
         self._held_off: dict[str, float] = {}
         self._failed: dict[str, int] = {}  # how many syncs of a repo, the last ones in a row, failed without a record
         self._pruned_at = 0.0
@@ -52,7 +54,8 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Look now."""
-        self._wake.set()
+        if not self._wake.is_set():  # to set it takes a lock, and deliveries may come by the thousand
+            self._wake.set()
 
     def stop(self) -> None:
         """Start nothing more. What has not had its turn stays pending in the store, for the next start."""
@@ -79,6 +82,7 @@ class Dispatcher:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
+            self._stopping.wait(_BREATH_SEC)
             self._wake.clear()
             try:
                 self._look()
@@ -162,10 +166,16 @@ class Dispatcher:
             self._failed.pop(repo, None)
         else:
             self._failed[repo] = self._failed.get(repo, 0) + 1
-        if exit_code != 0 or self._is_due(repo):
-            # It could not even try (busy, store not writable), or ended and left its job: not at once again.
+        left = exit_code == 0 and self._is_due(repo)
+        if exit_code != 0 or (left and repo in self._left):
+            # It could not even try (busy, store not writable), or left its job once more: not at once again. A job that
+            # was left once may have come in the last moment.
             longer = 2 ** min(max(0, self._failed.get(repo, 0) - 1), 10)
             self._held_off[repo] = time.monotonic() + min(_HOLD_OFF_SEC * longer, _LONGEST_HOLD_OFF_SEC)
+        if left:
+            self._left.add(repo)
+        else:
+            self._left.discard(repo)
         self._wake.set()
 
     def _is_due(self, repo: str) -> bool:

@@ -88,7 +88,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _path(state_dir: Path, repo: str) -> Path:
-    return state_dir / "holds" / f"{repo}.json"
+    return Path(f"{state_dir}/holds/{repo}.json")
 
 
 def _hold_of(repo: str, data: dict[str, Any]) -> Hold:

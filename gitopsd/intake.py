@@ -14,7 +14,7 @@ from gitopsd.errors import StoreError
 from gitopsd.model import Body, Config, Decision, Delivery, Event, Match, Receiver, Repo, Request, Secret
 from gitopsd.payload import Payload
 from gitopsd.providers import PROVIDERS
-from gitopsd.remotes import is_remote_of, name_of, normalise_url
+from gitopsd.remotes import name_of, normalise_url, repos_of
 from gitopsd.store import Store
 from gitopsd.store.notes import REMOTES_NOTE
 
@@ -83,7 +83,7 @@ def record(
     `rescan` looks for new checkouts, where none of `repos` is meant.
     """
     event, events = content.event, PROVIDERS[receiver.provider].events
-    remotes = store.read_note(f"{REMOTES_NOTE}{receiver.name}") or {}
+    remotes = store.peek_note(f"{REMOTES_NOTE}{receiver.name}") or {}
     matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
     if not matches and config.roots and _is_wanted(event, receiver):
         repos = rescan()
@@ -185,7 +185,7 @@ def _learn(
         return
     ids, told = _ids(known, {repo.name: repo for repo in repos}), dict(known)
     allowed = [repo for repo in repos if routing.may_trigger(receiver, repo)]
-    by_name = [repo for repo in allowed if is_remote_of(repo, remote)]
+    by_name = list(repos_of(allowed, remote))
     for repo in by_name or [repo for repo in allowed if ids.get(repo.name) == remote.id]:
         told[repo.name] = {
             "url": normalise_url(repo.url),

@@ -1,24 +1,39 @@
 """Which repository a delivery speaks of: its URLs and names, in any of the forms that they come in."""
 
+import functools
 import re
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 from gitopsd.model import RemoteName, Repo
 
+_REMEMBERED = 1024  # URLs, each of which is looked at with each delivery
 _SCP_FORM = re.compile(r"(?:[^/@:]+@)?(\[[^]/]*\]|[^/:]+):(?!//)(.*)")
 _URL_FORM = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:]*)(?::\d*)?(/.*|)")
 
 
 def is_remote_of(repo: Repo, remote: RemoteName | None) -> bool:
     """Whether `remote` is what `repo` is fetched from, by URL or by full name (so that ssh host aliases work)."""
-    if not repo.url or remote is None:
-        return False
-    ours = normalise_url(repo.url)
-    if any(normalise_url(url) == ours for url in remote.urls):
-        return True
-    # Some quote in a URL what others do not.
-    place = unquote(ours).casefold()
-    return any(_is_name_of(place, unquote(name).casefold().strip("/")) for name in (remote.full_name, remote.alias))
+    return any(repos_of([repo], remote))
+
+
+def repos_of(repos: Iterable[Repo], remote: RemoteName | None) -> Iterator[Repo]:
+    """Those of `repos` of which `is_remote_of` is true."""
+    if remote is None:
+        return
+    places = {normalise_url(url) for url in remote.urls}
+    names = [unquote(name).casefold().strip("/") for name in (remote.full_name, remote.alias)]
+    for repo in repos:
+        if repo.url and (
+            normalise_url(repo.url) in places or any(_is_name_of(_place_of(repo.url), name) for name in names)
+        ):
+            yield repo
+
+
+@functools.lru_cache(_REMEMBERED)
+def _place_of(url: str) -> str:
+    """Some quote in a URL what others do not."""
+    return unquote(normalise_url(url)).casefold()
 
 
 def _is_name_of(place: str, name: str) -> bool:
@@ -37,6 +52,7 @@ def name_of(remote: RemoteName) -> str:
     return "a repository whose URL is malformed" if set("@?#:") & set(place) else place
 
 
+@functools.lru_cache(_REMEMBERED)
 def normalise_url(url: str) -> str:
     """`host/path` of a URL; scheme, user, port, `.git`, the host's case and a trailing `/` do not count."""
     found = _URL_FORM.fullmatch(url) or _SCP_FORM.fullmatch(url)

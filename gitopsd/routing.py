@@ -7,7 +7,7 @@ from dataclasses import replace
 from gitopsd.globs import is_followed, matches, matches_image
 from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, Repo
 from gitopsd.references import called, follows_tags, pattern_of
-from gitopsd.remotes import is_remote_of, name_of
+from gitopsd.remotes import name_of, repos_of
 
 _MAX_NAMED = 5
 
@@ -30,7 +30,8 @@ def route(
         return (), reason
     rule = why_ruled_out(event, receiver)
     event = event if rule else _narrowed(event, receiver)
-    about = [repo for repo in repos if _is_about(event, repo, receiver)]
+    of_remote = {repo.name for repo in repos_of(repos, event.remote)}
+    about = [repo for repo in repos if _is_about(event, repo, receiver, of_remote)]
     about = about or [repo for repo in repos if _is_about_renamed(event, repo, ids or {})]
     if rule:
         meant = [repo for repo in about if _is_meant(event) and may_trigger(receiver, repo)]
@@ -98,10 +99,10 @@ def _ruled_out(event: Event, repo: Repo, rule: str) -> Match:
     return Match(repo=repo.name, ref=update.ref if update else "", revision=revision or None, reason=rule)
 
 
-def _is_about(event: Event, repo: Repo, receiver: Receiver) -> bool:
+def _is_about(event: Event, repo: Repo, receiver: Receiver, of_remote: Collection[str]) -> bool:
     if event.images and repo.images:
         return any(matches_image(image.name, repo.images) for image in event.images)
-    if is_remote_of(repo, event.remote):
+    if repo.name in of_remote:
         return True
     # What tells of no repository, or of an image alone, is for the repos that the receiver names; and so is everything
     # for a repo that has no remote.

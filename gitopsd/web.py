@@ -14,12 +14,12 @@ from waitress.server import BaseWSGIServer, create_server
 
 from gitopsd.model import Limits
 
-_THREADS = 4
+_THREADS = 16
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
 _FIRST_WORDS_SEC = 2.0
 _LOOK_SEC = 0.25
-_HONEST_SEC = 1.0
+_HONEST_SEC = 0.5
 _ROOM = 10
 _CHANNEL_TIMEOUT_SEC = 30
 _SEND_BYTES = 18000

@@ -19,36 +19,52 @@ from tests.strategies import STRATEGIES
 
 _LEAK_PATIENCE_SEC = 5.0
 _NOBODY = 65534
+_RELEASES = ("debian12", "debian13")
+# Where it matters little which strategy, or which release of Debian, the tests run with.
 _EITHER_STRATEGY = ("test_bad_remotes", "test_engine_partial", "test_nothing_lost", "test_verify")
+_EITHER_RELEASE = (
+    "test_deploys",
+    "test_events",
+    "test_host",
+    "test_notifications",
+    "test_privileges",
+    "test_robustness",
+    "test_setup",
+    "test_status_units",
+    "test_tunnel",
+)
 _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-runs", type=int, default=10, help="how often the daemon is killed at a random moment")
     parser.addoption("--cuts", type=int, default=6, help="at how many of its calls a sync is ended; 0: at each")
-    parser.addoption("--all-strategies", action="store_true", help="run the tests of the engine with both strategies")
+    parser.addoption("--all-variants", action="store_true", help="run each test with both strategies and both releases")
     parser.addoption("--no-skips", action="store_true", help="a system test that cannot run here is a failure")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of tests to which the strategy makes little difference, run each with one that is drawn by lot."""
-    if config.getoption("--all-strategies"):
+    """Of tests to which the strategy or the release makes little difference, run each with one that is drawn by lot."""
+    if config.getoption("--all-variants"):
         return
-    drawn: dict[str, str] = {}
-    left_out = []
+    variants: dict[str, list[pytest.Item]] = {}
     for item in items:
-        strategy = _strategy_of(item)
-        if strategy and drawn.setdefault(item.nodeid.replace(strategy, ""), random.choice(STRATEGIES)) != strategy:
-            left_out.append(item)
-    config.hook.pytest_deselected(items=left_out)
+        if variant := _variant_of(item):
+            variants.setdefault(item.nodeid.replace(variant, ""), []).append(item)
+    left_out: set[pytest.Item] = set()
+    for several in variants.values():
+        left_out |= {*several} - {random.choice(several)}
+    config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
 
 
-def _strategy_of(item: pytest.Item) -> str:
-    """The strategy that a test is for, where it might as well be the other; else "" ."""
-    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec") or item.path.stem not in _EITHER_STRATEGY:
+def _variant_of(item: pytest.Item) -> str:
+    """The strategy or release that a test is for, where it might as well be the other; else "" ."""
+    choices = {**dict.fromkeys(_EITHER_STRATEGY, STRATEGIES), **dict.fromkeys(_EITHER_RELEASE, _RELEASES)}
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return ""
-    return next((value for value in item.callspec.params.values() if value in STRATEGIES), "")
+    mine = choices.get(item.path.stem, ())
+    return next((value for value in mine if value in item.callspec.params.values()), "")
 
 
 @pytest.fixture

@@ -175,16 +175,25 @@ def test_a_sync_that_could_not_come_to_its_job_is_started_again_after_a_while(ho
     house.wait_for_starts("blog", "blog")
 
 
-def test_a_sync_that_ends_well_and_leaves_its_job_is_started_again_after_a_while(house: House) -> None:
+def test_a_job_that_came_in_the_last_moment_of_a_sync_has_one_at_once(house: House) -> None:
     house.want("blog")
     house.wait_for_starts("blog")
+    house.syncs.leave("blog")
+    house.wait_for_starts("blog", "blog")
+
+
+def test_a_sync_that_ends_well_and_leaves_its_job_again_is_started_again_after_a_while(house: House) -> None:
+    house.want("blog")
+    house.wait_for_starts("blog")
+    house.syncs.leave("blog")
+    house.wait_for_starts("blog", "blog")
     left_at = time.monotonic()
     house.syncs.leave("blog")
     house.look()
     house.look()
     house.want("shop")
-    house.wait_for_starts("blog", "shop")
-    house.wait_for_starts("blog", "shop", "blog")
+    house.wait_for_starts("blog", "blog", "shop")
+    house.wait_for_starts("blog", "blog", "shop", "blog")
     assert time.monotonic() - left_at >= 1.0
 
 
