@@ -1,12 +1,13 @@
 """A table on a terminal, and in Markdown."""
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> None:
     """Print it; the columns `left` begin at their left edge."""
-    if importlib.util.find_spec("rich"):
+    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
         from rich.console import Console
         from rich.table import Table
 

@@ -22,7 +22,7 @@ def repos_of(repos: Iterable[Repo], remote: RemoteName | None) -> Iterator[Repo]
     if remote is None:
         return
     places = {normalise_url(url) for url in remote.urls}
-    names = [unquote(name).casefold().strip("/") for name in (remote.full_name, remote.alias)]
+    names = [unquote(name).casefold().strip("/") for name in (remote.full_name, remote.alias) if name]
     for repo in repos:
         if repo.url and (
             normalise_url(repo.url) in places or any(_is_name_of(_place_of(repo.url), name) for name in names)

@@ -245,6 +245,7 @@ readonly tools=(
     rpm rpmlint                                                               # the rpm
     man-db groff mandoc fish zsh                                              # manual and completions
     git-lfs gnupg                                                             # what a checkout may need beside git
+    wrk                                                                       # load for the bench
 )
 
 is_installed() { [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }

@@ -10,7 +10,8 @@ import pytest
 
 from tests.remote import git
 
-BENCH = Path(__file__).parents[2] / "bench" / "sync.py"
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "bench" / "sync.py"
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,19 @@ def test_all_copies_end_as_whole_trees_of_one_push(bench: tuple[Path, str], file
         assert revision in git(remote, "for-each-ref", "--format=%(objectname)", "refs/pushes").split()
         assert git(tree, "status", "--porcelain", "--ignored") == ""
         assert len([path for path in tree.rglob("*.txt") if path.stat().st_size]) == files
+
+
+@pytest.mark.skipif(
+    shutil.which("wrk") is None, reason="no wrk here (scripts/test.sh brings it where there is apt-get)"
+)
+@pytest.mark.timeout(300)
+def test_beside_the_peer_nothing_that_was_accepted_is_lost() -> None:
+    report = ROOT / "bench" / "results.md"
+    before = report.read_text() if report.exists() else None
+    environment = {"PATH": os.environ["PATH"]}
+    argv = [sys.executable, "-m", "bench.run", "--quick"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    for what in ("pushes accepted a second, 50 repos", "forged pushes refused", "cold start", "the store after"):
+        assert what in done.stdout
+    assert (report.read_text() if report.exists() else None) == before
