@@ -152,9 +152,11 @@ class Database:
             with self._writer.use_guarded() as connection, _transaction(connection):
                 for turn in turns:
                     turn.take(connection)
-        except StoreError as error:
+        except BaseException as error:
             for turn in turns:
                 turn.fail(error)
+            if not isinstance(error, StoreError):
+                raise
         finally:
             for turn in turns:
                 turn.is_over = True
@@ -190,9 +192,9 @@ class _Turn(Generic[T]):
             connection.execute("ROLLBACK TO turn")
         connection.execute("RELEASE turn")
 
-    def fail(self, error: StoreError) -> None:
+    def fail(self, error: BaseException) -> None:
         """The transaction came to nothing."""
-        self._error = self._error or StoreError(str(error))
+        self._error = self._error or StoreError(str(error) if isinstance(error, StoreError) else f"store: {error!r}")
 
     def outcome(self) -> T:
         """What the work gave, or its error. Raises StoreError."""

@@ -2160,6 +2160,22 @@ def test_an_error_of_the_disk_is_everybodys_and_nothing_of_it_is_there(path: Pat
     base.close()
 
 
+def test_a_leader_that_is_ended_in_the_middle_leaves_nobody_with_nothing(path: Path) -> None:
+    base = database.Database(path)
+    mine: database._Turn[Any] = database._Turn(lambda c: c.execute("INSERT INTO notes VALUES ('mine', '1')"))
+    base._queue.append(mine)
+
+    def ends(_connection: database.Connection) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        base.together(ends)
+    with pytest.raises(StoreError, match="KeyboardInterrupt"):
+        mine.outcome()
+    assert base.read("SELECT key FROM notes", ()) == []
+    base.close()
+
+
 # What it takes
 
 
