@@ -52,6 +52,7 @@ work_in_memory() {
     ((free > 4000000)) || return 0
     memory=$(mktemp -d "$place/gXXXXXX") # short, as the path of a socket has to be
     printf '#!/bin/sh\n' >"$memory/program" && chmod +x "$memory/program"
+    chmod 755 "$memory" # others look into it, as into /tmp
     if "$memory/program" 2>/dev/null; then export TMPDIR=$memory; fi
 }
 
@@ -212,16 +213,21 @@ run_here() {
 # The tests of the engine have git and bash to do with, and nothing of Python: a pass of their own, on another core.
 engine_tests() { grep -lE '^from tests\.(engine|strategies) ' tests/integration/test_*.py; }
 
-run_engine() {
+# These wait for daemons more than they work.
+waiting_tests() { printf 'tests/integration/test_%s.py\n' bench crash holds idle notifications poll trouble; }
+
+# The tests that a function names, as a pass of their own.
+run_named() {
     local -a tests
-    mapfile -t tests < <(engine_tests)
+    mapfile -t tests < <("$1")
+    shift
     run_here -p no:cacheprovider "$@" "${tests[@]}"
 }
 
 run_rest() {
     local path
     local -a left=()
-    while IFS= read -r path; do left+=(--ignore="$path"); done < <(engine_tests)
+    while IFS= read -r path; do left+=(--ignore="$path"); done < <(engine_tests && waiting_tests)
     run_here "$@" "${left[@]}"
 }
 
@@ -310,7 +316,7 @@ skipped_tests() {
     local -A tests=()
     while read -r count reason; do
         tests[$reason]=$((${tests[$reason]:-0} + count))
-    done < <(cat "$logs"/pytest{,-engine,-system} 2>/dev/null | without_colours | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
+    done < <(cat "$logs"/pytest{,-engine,-waits,-system} 2>/dev/null | without_colours | sed -nE 's/^SKIPPED \[([0-9]+)\] [^ ]+: (.*)$/\1 \2/p')
     for reason in "${!tests[@]}"; do
         count=${tests[$reason]}
         printf '  %d %s: %s\n' "$count" "$( ((count == 1)) && echo test || echo tests)" "$reason"
@@ -391,6 +397,7 @@ add_path() {
 
 # Hosts are waited for more than they work, so the other passes run beside them.
 run_tests() {
+    local pass
     if ((${#system_paths[@]} == 0)); then
         leave_out pytest-system "only other tests were asked for"
     else
@@ -402,7 +409,8 @@ run_tests() {
         fi
     fi
     if [[ ${paths[*]} == *tests/integration* && ${paths[*]} != *test_* ]]; then
-        start pytest-engine run_engine "${options[@]}"
+        start pytest-engine run_named engine_tests "${options[@]}"
+        start pytest-waits run_named waiting_tests "${options[@]}"
         start_oldest --after pytest-engine
         watched_step pytest run_rest "${options[@]}" "${paths[@]}"
     else
@@ -413,9 +421,9 @@ run_tests() {
         fi
         start_oldest
     fi
-    if [[ -n ${background[pytest-engine]:-} ]]; then join pytest-engine; fi
-    if [[ -n ${background[pytest-system]:-} ]]; then join pytest-system; fi
-    if [[ -n ${background[pytest-oldest]:-} ]]; then join pytest-oldest; fi
+    for pass in engine waits system oldest; do
+        if [[ -n ${background[pytest-$pass]:-} ]]; then join "pytest-$pass"; fi
+    done
     $tested || failed=true # a misspelt -k must not look like a success
 }
 

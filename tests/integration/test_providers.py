@@ -489,6 +489,7 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         tmp_path_factory.mktemp(provider.name), provider.name, repo_of("https://example.org/me/blog"), *secrets
     )
     endpoint.store.probe()  # opens it here, and not in a test that would leave it open
+    endpoint.store.running()
     yield Door(provider, endpoint, senders)
     endpoint.close()
 

@@ -255,7 +255,18 @@ def test_a_tree_that_nobody_asks_for_any_more_is_removed(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(("option", "code", "word"), [("--verbose", 0, "skipped"), ("--no-skips", 1, "error")])
 def test_a_test_without_the_means_for_it_is_skipped_or_fails(option: str, code: int, word: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", option, __file__, "-k", "boots_with"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--all-variants",
+        option,
+        __file__,
+        "-k",
+        "boots_with",
+    ]
     done = subprocess.run(command, env={"PATH": "/nonexistent"}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
     assert f"2 {word}" in done.stdout.splitlines()[-1]
