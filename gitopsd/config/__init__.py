@@ -75,11 +75,18 @@ def _read(path: Path, text: str | None = None) -> ConfigFile:
 
 def _dumped(path: Path) -> Mapping[str, Any]:
     """What `dump` has made of a configuration in force, where `path` is a file in the memory of a process of ours."""
-    if path.parent != _IN_MEMORY:
+    if path.parent != _IN_MEMORY or not _target(path).startswith("/memfd:gitopsd"):
         return {}
     text = path.read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text.removeprefix(_DUMPED)) if text.startswith(_DUMPED) else {}
     return loaded
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def file_of(path: Path, repo: str) -> tuple[Path | None, bool]:

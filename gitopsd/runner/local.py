@@ -18,7 +18,8 @@ class LocalRunner:
     """Runs `gitopsd run REPO` as a child in a process group of its own, so that it outlives a daemon that is killed."""
 
     def __init__(self, config_text: Callable[[], str], secrets: Set[str], *, quiet: bool = False) -> None:
-        """`config_text` gives the configuration for the next child, as YAML. `quiet`: its output goes nowhere.
+        """`config_text` gives the configuration for the next child, as `config.dump` does. `quiet`: its output
+        goes nowhere.
 
         `secrets`: names that no child may find in its environment; whoever learns of more adds them to the set.
         """

@@ -4,7 +4,7 @@ import datetime
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
+from gitopsd import process
 from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
 from gitopsd.model import Config, Health, Keep, Limits, Notify, Proxy, Receiver, Repo, Retry, Statuses
@@ -220,6 +221,23 @@ def test_every_setting_becomes_what_it_says(path: Path, tmp_path: Path) -> None:
         notify=Notify(urls=("ntfy-url", "mail-url"), on=("failure", "success")),
     )
     assert load_text(path, dump(config)) == config
+
+
+def test_what_is_handed_to_a_sync_is_the_configuration_in_force(path: Path) -> None:
+    config = load_data(path, {"repos": {"blog": {**BLOG, "deploy": ["./deploy.sh", "ä"]}}, "idle_exit": "never"})
+    with process.open_memory("gitopsd.yaml", dump(config)) as file:
+        handed = load(Path(process.path_of(file)))
+    assert replace(handed, source=config.source) == config
+
+
+def test_a_file_in_memory_that_gitopsd_has_not_made_is_looked_at_as_any_other() -> None:
+    with process.open_memory("gitopsd.yaml", "repos: 1\n") as file, pytest.raises(ConfigError, match="repos"):
+        load(Path(process.path_of(file)))
+
+
+def test_a_descriptor_that_is_not_there_is_a_missing_file() -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(Path("/proc/self/fd/987654"))
 
 
 def test_a_repo_needs_no_more_than_url_and_path(path: Path) -> None:
