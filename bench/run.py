@@ -9,15 +9,34 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench import deploying, gathered, hostile, receiving
 from bench.machine import machine, warn_if_busy
-from bench.rows import ALL, FULL, QUICK, Row
+from bench.rows import FULL, MANY, QUICK, Row, Scale
 from bench.servers import Webhook
 from bench.table import markdown, show
 
 REPORT = Path(__file__).with_name("results.md")
+Measure = Callable[[Path, Scale], Row]
+
+ALL: dict[str, Measure] = {
+    "many": lambda directory, scale: receiving.rates(directory, scale, MANY, 1.2),
+    "one": lambda directory, scale: receiving.rates(directory, scale, 1, 1.2),
+    "latency": receiving.latency,
+    "forged": lambda directory, scale: receiving.rates(directory, scale, MANY, 1.5, forged=True),
+    "burst": deploying.burst,
+    "started": deploying.started,
+    "cold": deploying.cold,
+    "large": hostile.large,
+    "slow": hostile.slow,
+    "flood": hostile.flood,
+    "status": gathered.status,
+    "poll": gathered.poll,
+    "disk": gathered.disk,
+}
+
 HEAD = ("what", "gitopsd", "webhook", "x", "to reach", "")
 EXPLAINED = """# gitopsd beside webhook
 

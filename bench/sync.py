@@ -1,4 +1,4 @@
-"""How long a sync takes beside bare git: `python bench/sync.py [--quick] [--directory DIR]`.
+"""How long a sync takes beside bare git: `python -m bench.sync [--quick] [--directory DIR]`.
 
 For trees of several sizes and pushes of ten files each, the engine and bare git bring copies of one remote to the same
 revisions, in turns. Prints the medians and writes them to bench/sync.md. Needs git, and ssh-keygen for signed commits.
@@ -6,11 +6,8 @@ revisions, in turns. Prints the medians and writes them to bench/sync.md. Needs 
 
 import argparse
 import contextlib
-import datetime
 import functools
-import importlib.util
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,6 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.machine import machine, warn_if_busy
+from bench.table import markdown, show
+
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "scripts" / "gitops_sync.sh"
 REPORT = Path(__file__).with_suffix(".md")
@@ -29,7 +29,6 @@ FULL = {100: 5, 10_000: 5, 100_000: 3}  # how many files: how many pairs
 QUICK = {100: 3, 1_000: 3}
 CHANGED = 10
 KEEP = 3
-BUSY = 1.5
 ROLLBACK_LIMIT_SEC = 1.0
 
 FETCH = "git fetch --quiet origin && git reset --quiet --hard origin/main"
@@ -101,7 +100,7 @@ HEAD = ("files", "what", BARE, DISK, OURS, f"x {BARE}", f"x {DISK}")
 
 EXPLAINED = f"""# How long a sync takes
 
-Written by `python bench/sync.py`, which tells how it is measured. Each push changes {CHANGED} files. All have copies
+Written by `python -m bench.sync`, which tells how it is measured. Each push changes {CHANGED} files. All have copies
 of the same remote, and its pushes come to them in turns; another one begins each time. Times are medians, and `x` are
 medians of the ratios of each turn. What one has written is on the disk before the next one begins.
 
@@ -137,7 +136,7 @@ def run(argv: Sequence[str], cwd: Path, *, stdin: bytes = b"", more: Mapping[str
     """What it prints. Ends the program if it fails."""
     done = subprocess.run(argv, cwd=cwd, env=environment(**(more or {})), input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"bench/sync.py: {' '.join(argv)} in {cwd} exited with {done.returncode}: {done.stderr.decode()}")
+        sys.exit(f"bench.sync: {' '.join(argv)} in {cwd} exited with {done.returncode}: {done.stderr.decode()}")
     return done.stdout.decode().strip()
 
 
@@ -310,7 +309,7 @@ def check(tree: Path, revision: str, files: int) -> None:
     """Whether the tree is that of the revision, whole and with nothing else. Ends the program if not."""
     found = git(tree, "rev-parse", "HEAD"), git(tree, "status", "--porcelain", "--ignored"), git(tree, "ls-files")
     if found[:2] != (revision, "") or len(found[2].splitlines()) != files:
-        sys.exit(f"bench/sync.py: {tree} is not what it has to be: {revision}, {files} files")
+        sys.exit(f"bench.sync: {tree} is not what it has to be: {revision}, {files} files")
 
 
 def measure(directory: Path, files: int, pairs: int, say: Callable[[str], None]) -> Iterator[Row]:
@@ -339,47 +338,9 @@ def measure(directory: Path, files: int, pairs: int, say: Callable[[str], None])
 # To tell
 
 
-def machine(directory: Path) -> list[tuple[str, str]]:
-    """What it was measured on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = models[0].partition(":")[2].strip() if models else platform.machine()
-    disk = run(["df", "--output=fstype", str(directory)], directory).splitlines()[-1]
-    return [
-        ("date", datetime.datetime.now(datetime.UTC).date().isoformat()),
-        ("processor", f"{cpu}, {os.cpu_count()} cores"),
-        ("memory", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"),
-        ("file system", disk),
-        ("system", f"Linux {platform.release()}"),
-        ("git", run(["git", "--version"], directory).removeprefix("git version ")),
-        ("bash", run(["bash", "-c", "echo $BASH_VERSION"], directory)),
-    ]
-
-
-def show(rows: Sequence[Row]) -> None:
-    """The table on a terminal."""
-    if importlib.util.find_spec("rich"):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None)
-        for number, name in enumerate(HEAD):
-            table.add_column(name, justify="left" if number == 1 else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row.cells())
-        Console().print(table)
-        return
-    cells = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def markdown(rows: Sequence[Row], about: Sequence[tuple[str, str]]) -> str:
+def report(rows: Sequence[Row], about: Sequence[tuple[str, str]]) -> str:
     """The report."""
-    table = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    table += ["| " + " | ".join(row.cells()) + " |" for row in rows]
-    told = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in about)]
-    return "\n".join([EXPLAINED, *table, "", *told]) + "\n"
+    return "\n".join([EXPLAINED, markdown(HEAD, [row.cells() for row in rows]), markdown(("", ""), about)])
 
 
 def too_slow(rows: Sequence[Row]) -> list[Row]:
@@ -400,26 +361,24 @@ def workplace(wanted: Path | None) -> Iterator[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="How long a sync takes beside bare git.")
+    parser = argparse.ArgumentParser(prog="python -m bench.sync", description="How long a sync takes beside bare git.")
     parser.add_argument("--quick", action="store_true", help="small trees and few pairs; nothing is written down")
     parser.add_argument("--directory", type=Path, help="a new one to work in; it stays")
     arguments = parser.parse_args()
     rows: list[Row] = []
-    before = os.getloadavg()[0]
-    if before > BUSY:
-        print(f"The load average is {before:.2f}: others are at work here, so the figures say little.", file=sys.stderr)
+    before = warn_if_busy()
     with workplace(arguments.directory) as directory:
-        about = machine(directory)
+        about = machine(directory, "git", "bash")
         for files, pairs in (QUICK if arguments.quick else FULL).items():
             place = directory / str(files)
             place.mkdir()
             rows += measure(place, files, pairs, lambda text: print(text, file=sys.stderr))
             if not arguments.directory:
                 shutil.rmtree(place)
-    show(rows)
+    show(HEAD, [row.cells() for row in rows], left=(1,))
     if not arguments.quick:
         load = f"{before:.2f} before, {os.getloadavg()[0]:.2f} after (the bench itself is one)"
-        REPORT.write_text(markdown(rows, [*about, ("load average", load)]))
+        REPORT.write_text(report(rows, [*about, ("load average", load)]))
         for row in too_slow(rows):
             print(f"A rollback takes {row.median(OURS)} with {row.files:,} files.", file=sys.stderr)
     return 0

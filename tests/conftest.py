@@ -23,6 +23,7 @@ _RELEASES = ("debian12", "debian13")
 # Where it matters little which strategy, or which release of Debian, the tests run with.
 _EITHER_STRATEGY = ("test_bad_remotes", "test_engine_partial", "test_nothing_lost", "test_verify")
 _EITHER_RELEASE = (
+    "test_activation",
     "test_deploys",
     "test_events",
     "test_host",

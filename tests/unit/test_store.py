@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from gitopsd.errors import StoreError
 from gitopsd.model import Body, Decision, Delivery, Image, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
-from gitopsd.store import SEEN_SEC, Store, database, path_in
+from gitopsd.store import SEEN_SEC, Store, database, path_in, tables
 
 START = 1_700_000_000.0
 RETRY = Retry(tries=3, delay_sec=30.0, max_delay_sec=100.0)
@@ -1348,7 +1348,7 @@ def write_first_version(path: Path) -> None:
     deliveries = "INSERT INTO deliveries VALUES "
     with_another_connection(
         path,
-        *database._MIGRATIONS[0].split(";\n"),
+        *tables.MIGRATIONS[0].split(";\n"),
         "PRAGMA user_version = 1",
         f"""{jobs} {more}) VALUES ('blog', 'webhook', 'succeeded', 'deployed', 1, 0, 0, 5, 5,
         0, 'one', 'refs/heads/main', 'b', 6, 7, 'a', 'b', 0, '[["fetch", 6.5]]')""",
@@ -1445,7 +1445,7 @@ def test_a_sync_of_the_version_before_still_reads_whole_rows_of_its_tables(store
         contextlib.closing(sqlite3.connect(":memory:")) as before,
         contextlib.closing(sqlite3.connect(path)) as now,
     ):
-        before.executescript(database._MIGRATIONS[0])
+        before.executescript(tables.MIGRATIONS[0])
         assert columns(now) == columns(before)
         assert all(columns(before))
 
