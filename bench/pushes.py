@@ -56,7 +56,8 @@ _LINKS = (
 )
 _RESULT = re.compile(r"RESULT (\d+) (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)")
 _LOAD = r"""
-local pushes, sent, tag = {}, 0, "?"
+tag = "?" -- of the thread, which is told it
+local pushes, sent = {}, 0
 local threads = 0
 function setup(thread) threads = threads + 1; thread:set("tag", os.time() .. "-" .. threads) end
 function init()

@@ -38,7 +38,7 @@ class Dispatcher:
         self._clock = clock
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._left: set[str] = set()  # whose last sync ended well, and left a job that is due
+        self._left: dict[str, int] = {}  # the job that is due after the last sync of a repo
         self._held_off: dict[str, float] = {}
         self._failed: dict[str, int] = {}  # how many syncs of a repo, the last ones in a row, failed without a record
         self._pruned_at = 0.0
@@ -166,23 +166,23 @@ class Dispatcher:
             self._failed.pop(repo, None)
         else:
             self._failed[repo] = self._failed.get(repo, 0) + 1
-        left = exit_code == 0 and self._is_due(repo)
-        if exit_code != 0 or (left and repo in self._left):
-            # It could not even try (busy, store not writable), or left its job once more: not at once again. A job that
-            # was left once may have come in the last moment.
+        before, left = self._left.pop(repo, None), self._left_job(repo)
+        if left is not None:
+            self._left[repo] = left
+        if exit_code != 0 or left == before is not None:
+            # It could not even try (busy, store not writable), or left the same job once more: not at once again. A job
+            # that was left once may have come in the last moment.
             longer = 2 ** min(max(0, self._failed.get(repo, 0) - 1), 10)
             self._held_off[repo] = time.monotonic() + min(_HOLD_OFF_SEC * longer, _LONGEST_HOLD_OFF_SEC)
-        if left:
-            self._left.add(repo)
-        else:
-            self._left.discard(repo)
         self._wake.set()
 
-    def _is_due(self, repo: str) -> bool:
+    def _left_job(self, repo: str) -> int | None:
+        """The job of `repo` that is due; 0 where there is no telling."""
         try:
-            return repo in self._store.due()
+            pending = self._store.unfinished(repo, JobState.PENDING) if repo in self._store.due() else None
         except GitopsdError:
-            return True
+            return 0
+        return pending.id if pending else None
 
     def _pause_sec(self) -> float:
         try:
