@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import pushes
-from bench.remotes import git, make_remote
+from bench.remotes import make_remote
 from bench.rows import MANY, Row, Scale, bodies, count, daemon, peer, running
 from bench.servers import Gitopsd, wait_for
+from bench.sync import git
 
 
 def burst(directory: Path, scale: Scale) -> Row:
@@ -49,7 +50,7 @@ def _burst_ours(directory: Path, number: int) -> tuple[int, float]:
         wait_for(lambda: count(server, unfinished) == 0, "the last sync")
         taken = time.perf_counter() - begin
         runs = count(server, "SELECT count(*) FROM jobs WHERE state != 'superseded'")
-    assert git(path, "rev-parse", "HEAD").strip() == revisions[-1]
+    assert git(path, "rev-parse", "HEAD") == revisions[-1]
     return runs, taken
 
 
@@ -74,7 +75,7 @@ cd {path} && exec flock .git/deploy sh -c 'git fetch -q && git reset -q --hard o
         _push_all(bare, revisions[1:], server.port, f"file://{bare}")
         wait_for(lambda: runs.exists() and runs.read_text().count("\n") == number, "the peer's last run", 900)
         taken = time.perf_counter() - begin
-    assert git(path, "rev-parse", "HEAD").strip() == revisions[-1]
+    assert git(path, "rev-parse", "HEAD") == revisions[-1]
     return number, taken
 
 

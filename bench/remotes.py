@@ -1,16 +1,8 @@
 """Remotes with commits to push."""
 
-import os
-import subprocess
 from pathlib import Path
 
-
-def git(directory: Path, *words: str, stdin: str | None = None) -> str:
-    """Run git there; what it prints."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "GIT_CONFIG_GLOBAL": "/dev/null"}
-    return subprocess.run(
-        ["git", *words], cwd=directory, env=environment, input=stdin, capture_output=True, text=True, check=True
-    ).stdout
+from bench.sync import git
 
 
 def make_remote(directory: Path, number: int) -> tuple[Path, list[str]]:
@@ -22,7 +14,7 @@ def make_remote(directory: Path, number: int) -> tuple[Path, list[str]]:
         f"M 100644 inline page\ndata <<.\n{each}\n.\n\n"
         for each in range(number + 1)
     )
-    git(bare, "fast-import", "--quiet", stdin=stream)
+    git(bare, "fast-import", "--quiet", stdin=stream.encode())
     revisions = git(bare, "rev-list", "--reverse", "all").split()
     git(bare, "update-ref", "refs/heads/main", revisions[0])
     return bare, revisions

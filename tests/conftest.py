@@ -16,10 +16,10 @@ import pytest
 
 from tests.site import Site
 from tests.strategies import STRATEGIES
+from tests.system.roots import RELEASES
 
 _LEAK_PATIENCE_SEC = 5.0
 _NOBODY = 65534
-_RELEASES = ("debian12", "debian13")
 # Where it matters little which strategy, or which release of Debian, the tests run with.
 _EITHER_STRATEGY = ("test_bad_remotes", "test_engine_partial", "test_nothing_lost", "test_verify")
 _EITHER_RELEASE = (
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _variant_of(item: pytest.Item) -> str:
     """The strategy or release that a test is for, where it might as well be the other; else "" ."""
-    choices = {**dict.fromkeys(_EITHER_STRATEGY, STRATEGIES), **dict.fromkeys(_EITHER_RELEASE, _RELEASES)}
+    choices = {**dict.fromkeys(_EITHER_STRATEGY, STRATEGIES), **dict.fromkeys(_EITHER_RELEASE, RELEASES)}
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return ""
     mine = choices.get(item.path.stem, ())

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from gitopsd.errors import StoreError
 from gitopsd.model import Body, Decision, Delivery, Image, Job, JobState, Keep, Match, Outcome, Phase, Retry, Trigger
 from gitopsd.store import SEEN_SEC, Store, database, path_in, tables
+from tests.site import wait_for
 
 START = 1_700_000_000.0
 RETRY = Retry(tries=3, delay_sec=30.0, max_delay_sec=100.0)
@@ -2111,8 +2112,7 @@ def test_whoever_comes_while_another_is_at_work_shares_the_next_transaction(path
     ]
     for follower in followers:
         follower.start()
-    while len(base._queue) < len(followers):
-        pass
+    wait_for(lambda: len(base._queue) == len(followers), "all others to wait for the one at work")
     gate.set()
     for thread in (leader, *followers):
         thread.join()
