@@ -33,7 +33,8 @@ def add(connection: Connection, number: int, revision: str, body: Body, keep: in
         reason="",
         received_at=time.time(),
     )
-    deliveries.insert_body(connection, deliveries.insert(connection, delivery, [(match, job)]), body, keep)
+    number = deliveries.insert(connection, delivery, [(match, job)])
+    deliveries.insert_body(connection, number, body, keep)
 
 
 def main(config_path: Path, count: int) -> None:

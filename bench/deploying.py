@@ -2,15 +2,18 @@
 
 import http.client
 import statistics
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import pushes
 from bench.remotes import make_remote
-from bench.rows import MANY, Row, Scale, bodies, count, daemon, peer, running
+from bench.rows import MANY, Row, Scale, bodies, count, daemon, peer, running, start_row
 from bench.servers import Gitopsd, wait_for
 from bench.sync import git
+
+_SENDERS = 8
 
 
 def burst(directory: Path, scale: Scale) -> Row:
@@ -27,11 +30,27 @@ def burst(directory: Path, scale: Scale) -> Row:
     )
 
 
-def _push_all(bare: Path, revisions: Sequence[str], port: int, url: str) -> None:
-    """Move main on and tell of it, over and over."""
-    for revision in revisions:
-        (bare / "refs" / "heads" / "main").write_text(f"{revision}\n")
-        pushes.post(port, pushes.body_of("app", revision, url))
+def _push_all(bare: Path, revisions: Sequence[str], port: int, url: str) -> float:
+    """Move main on and tell of it, over and over, by some senders at once; the time at which that began."""
+    left, moving = iter(revisions), threading.Lock()
+    # Signed before it counts: to send is no part of what is measured.
+    requests = {each: pushes.request_of(pushes.body_of("app", each, url)) for each in revisions}
+
+    def send() -> None:
+        while True:
+            with moving:
+                if (revision := next(left, None)) is None:
+                    return
+                (bare / "refs" / "heads" / "main").write_text(f"{revision}\n")
+            pushes.answer_to(port, requests[revision])
+
+    begin = time.perf_counter()
+    senders = [threading.Thread(target=send) for _ in range(_SENDERS)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    return begin
 
 
 def _burst_ours(directory: Path, number: int) -> tuple[int, float]:
@@ -44,8 +63,7 @@ def _burst_ours(directory: Path, number: int) -> tuple[int, float]:
         settings={"repos": {"app": {"url": f"file://{bare}", "path": str(path)}}},
     )
     with running(server):
-        begin = time.perf_counter()
-        _push_all(bare, revisions[1:], server.port, f"file://{bare}")
+        begin = _push_all(bare, revisions[1:], server.port, f"file://{bare}")
         unfinished = "SELECT count(*) FROM jobs WHERE state IN ('pending', 'running')"
         wait_for(lambda: count(server, unfinished) == 0, "the last sync")
         taken = time.perf_counter() - begin
@@ -71,8 +89,7 @@ cd {path} && exec flock .git/deploy sh -c 'git fetch -q && git reset -q --hard o
     git(place, "clone", "--quiet", f"file://{bare}", str(path))
     runs = place / "runs"
     with running(server):
-        begin = time.perf_counter()
-        _push_all(bare, revisions[1:], server.port, f"file://{bare}")
+        begin = _push_all(bare, revisions[1:], server.port, f"file://{bare}")
         wait_for(lambda: runs.exists() and runs.read_text().count("\n") == number, "the peer's last run", 900)
         taken = time.perf_counter() - begin
     assert git(path, "rev-parse", "HEAD") == revisions[-1]
@@ -93,13 +110,7 @@ def started(directory: Path, scale: Scale) -> Row:
             wait_for(stamp.exists, "the engine")
             taken.append((float(stamp.read_text()) - accepted) * 1000)
             wait_for(lambda: count(ours, "SELECT count(*) FROM jobs WHERE finished_at IS NULL") == 0, "its end")
-    median = statistics.median(taken[1:])
-    return Row(
-        what="push accepted -> engine started, local runner (median)",
-        ours=f"{median:.0f} ms",
-        goal="<= 60 ms",
-        reached=median <= 60,
-    )
+    return start_row("local runner", taken, 60)
 
 
 def cold(directory: Path, scale: Scale) -> Row:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from bench import pushes
 from bench.pushes import Load, Steady
-from bench.rows import MANY, Row, Scale, bodies, count, daemon, peer, ratio_of, running
+from bench.rows import MANY, Row, Scale, bodies, count, daemon, engine, peer, ratio_of, running
 
 
 def rates(directory: Path, scale: Scale, repos: int, goal: float, *, forged: bool = False) -> Row:
     """Pushes a second, in turns with the peer."""
-    ours, theirs = daemon(directory, repos), peer(directory)
+    ours = daemon(directory, repos)
+    theirs = peer(directory, str(engine(directory)))
     taken: dict[str, list[Load]] = {"ours": [], "theirs": []}
     memory = []
     with running(ours, theirs):
@@ -21,6 +22,7 @@ def rates(directory: Path, scale: Scale, repos: int, goal: float, *, forged: boo
                 if server:
                     got = pushes.load(directory, server.port, bodies(repos), scale.seconds, forged=forged)
                     taken[name].append(got)
+                    server.come_to_rest()
         memory.append(ours.status("VmHWM"))
         kept = count(ours, "SELECT count(*) FROM deliveries WHERE decision = 'accepted'")
     us, them = [[load.rate for load in taken[name]] for name in ("ours", "theirs")]
@@ -44,7 +46,8 @@ def rates(directory: Path, scale: Scale, repos: int, goal: float, *, forged: boo
 
 def latency(directory: Path, scale: Scale) -> Row:
     """Of the answer at 50 pushes a second, each on a connection of its own."""
-    ours, theirs = daemon(directory, MANY), peer(directory)
+    ours = daemon(directory, MANY)
+    theirs = peer(directory, str(engine(directory)))
     seen: list[list[float]] = []
     lost = ""
     with running(ours, theirs):

@@ -94,6 +94,17 @@ def count(server: Gitopsd, query: str) -> int:
         return int(connection.execute(query).fetchone()[0])
 
 
+def start_row(how: str, taken: Sequence[float], goal: float) -> Row:
+    """How long it took from an accepted push to its engine, in milliseconds. The first time, all is cold."""
+    median = statistics.median(taken[1:])
+    return Row(
+        what=f"push accepted -> engine started, {how} (median)",
+        ours=f"{median:.0f} ms",
+        goal=f"<= {goal:.0f} ms",
+        reached=median <= goal,
+    )
+
+
 def ratio_of(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """The median of pairs."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

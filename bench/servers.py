@@ -16,6 +16,7 @@ from typing import Any
 from bench.pushes import SECRET
 
 WAIT_SEC = 120.0
+_QUIET_LOOKS = 300  # a millisecond or more apart
 _SETTINGS = {
     "runner": "local",
     "receivers": {"github": {"provider": "github", "secrets": ["github-webhook-secret"]}},
@@ -56,6 +57,23 @@ class Server:
         """Let VmHWM begin anew."""
         assert self.process
         (Path("/proc") / str(self.process.pid) / "clear_refs").write_text("5")
+
+    def come_to_rest(self) -> None:
+        """Wait until it has done what it was asked for, so that it takes no time from who is measured next."""
+        quiet = 0
+
+        def is_quiet() -> bool:
+            nonlocal quiet
+            quiet = 0 if self.is_at_work() else quiet + 1
+            return quiet > _QUIET_LOOKS
+
+        wait_for(is_quiet, f"{type(self).__name__} to come to rest")
+
+    def is_at_work(self) -> bool:
+        """Whether a program runs that it has started."""
+        assert self.process
+        tasks = (Path("/proc") / str(self.process.pid) / "task").glob("*/children")
+        return any(children.read_text().strip() for children in tasks)
 
     def stop(self) -> None:
         """End it, and wait for that."""

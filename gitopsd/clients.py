@@ -1,12 +1,17 @@
 """Whose delivery is it? Peer + headers → the address of the client, and whether that may deliver."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from gitopsd.model import Proxy
+from gitopsd.settings import Proxy
 
 UNIX = "unix"
 """What stands for the other end of a unix socket, which has no address."""
+
+_REMEMBERED = 1024  # as most deliveries come from a few
+_LONGEST = 100
+"""Characters of an address, with its zone. What is longer is a stranger's, and not to be remembered."""
 
 _Address = IPv4Address | IPv6Address
 
@@ -39,6 +44,11 @@ def is_in(client: str, networks: Iterable[str]) -> bool:
 
 
 def _parsed(text: str) -> _Address | None:
+    return _address(text) if len(text) <= _LONGEST else None
+
+
+@functools.lru_cache(_REMEMBERED)
+def _address(text: str) -> _Address | None:
     """An IPv4 address may come in the clothes of IPv6, where one socket serves both."""
     try:
         address = ip_address(text.partition("%")[0])

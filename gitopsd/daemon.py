@@ -1,14 +1,13 @@
 """Wires the parts: sockets, signals, READY, WATCHDOG, STOPPING, idle exit."""
 
 import contextlib
+import gc
 import logging
 import math
 import os
-import re
 import select
 import signal
 import socket
-import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -16,27 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from gitopsd import config as configuration
-from gitopsd import journal, lock, runner, signals, systemd
+from gitopsd import journal, listeners, lock, runner, signals, systemd
 from gitopsd.discovery import Found, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Limits, Repo, Secret
+from gitopsd.model import Secret, Trigger
 from gitopsd.receiver import Serving, create_app
+from gitopsd.rounds import Rounds
 from gitopsd.runner import Runner
+from gitopsd.settings import Config, Limits, Repo
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import CONFIG_NOTE, STATUS_NOTE
 from gitopsd.web import WebServer
-
-SOCKET_NAME = "webhook"
 
 _log = logging.getLogger(__name__)
 _TICK_SEC = 1.0
 _SHORTEST_TICK_SEC = 0.1
 _MEND_SEC = 1.0
 _RESCAN_PATIENCE_SEC = 2.0
-_BACKLOG = 1024
-_LAST_PORT = 65535
 
 
 class Daemon:
@@ -50,6 +47,8 @@ class Daemon:
         self._serving: Serving | None = None
         # A request that looks for new checkouts must not put back what a reload has just replaced.
         self._reloading = threading.Lock()
+        self._rescanning: threading.Thread | None = None
+        self._has_rescanned = False
         self._lock = contextlib.ExitStack()
         self._lock_problem: str | None = "not tried yet"  # None once it is held
         self._config_problem = "the configuration is not loaded yet"
@@ -62,11 +61,13 @@ class Daemon:
         app = create_app(
             lambda: self._serving or self._config_problem,
             rescan=self._rescan,
-            wake=self._wake,
+            wake=self._note_job,
             dispatcher_problem=lambda: self._dispatcher.problem() if self._dispatcher else self._config_problem,
             clock=time.time,
         )
-        self._web = WebServer(app, sockets, Config.max_body, Limits())
+        self._rounds = Rounds()
+        self._has_new_job = False
+        self._web = WebServer(app, sockets, Config.max_body, Limits(), serve=self._rounds.run, answered=self._end_round)
         self._may_idle = may_idle
         self._busy_at = time.monotonic()
         self._connections_then = 0
@@ -78,9 +79,11 @@ class Daemon:
         """
         with signals.caught(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signal_fd:
             self._load()
+            # All modules and the configuration: they stay, and to look through them takes the time of many deliveries.
+            gc.freeze()
             self._web.start()
             self._notifier.ready()
-            names = ", ".join(_name_of(each) for each in self._sockets)
+            names = ", ".join(listeners.name_of(each) for each in self._sockets)
             _log.info("listening on %s", names, extra=journal.fields(Kind.STARTED))
             while True:
                 self._hold_lock()
@@ -168,7 +171,9 @@ class Daemon:
         secrets, closed = _read_secrets(config)
         # The name of a secret that was taken out of the configuration stays: its variable is in our environment yet.
         self._secret_names.update(configuration.receiver_secrets(config))
-        store = self._serving.store if self._serving else Store(path_in(config.state_dir), time.time)
+        store = (
+            self._serving.store if self._serving else Store(path_in(config.state_dir), time.time, self._rounds.pause)
+        )
         lines = [f"receiver '{name}' is closed: {why}" for name, why in closed.items()]
         for line in lines:
             _log.warning("%s", line, extra=journal.fields(Kind.RECEIVER_CLOSED))
@@ -209,8 +214,14 @@ class Daemon:
         """What syncs go by: the configuration in force, whatever stands in the file by now."""
         return configuration.dump(self._serving.config) if self._serving else ""
 
-    def _wake(self) -> None:
-        if self._dispatcher:
+    def _note_job(self) -> None:
+        self._has_new_job = True
+
+    def _end_round(self) -> None:
+        """Wake the dispatcher, if there is a reason: not before the answers have gone, whose time it would take."""
+        self._has_rescanned = False
+        if self._has_new_job and self._dispatcher:
+            self._has_new_job = False
             self._dispatcher.wake()
 
     def _rescan(self) -> Mapping[str, Repo]:
@@ -219,17 +230,36 @@ class Daemon:
         What was known stays known: a checkout that is no repo at the moment (in the middle of a rebase, say) still gets
         its job, and the sync says what is wrong with it.
         """
-        # A root on a disk that hangs must hang one request, not all of them.
-        if not self._reloading.acquire(timeout=_RESCAN_PATIENCE_SEC):
-            return self._serving.repos if self._serving else {}
+        if self._serving is None:
+            return {}
+        # One look for all requests that have come at the same time. And a root on a disk that hangs must hold up one
+        # of them for a moment, and none that comes after it.
+        if not self._has_rescanned and not (self._rescanning and self._rescanning.is_alive()):
+            self._has_rescanned = True
+            self._rescanning = threading.Thread(target=self._look_for_repos, args=[self._serving], daemon=True)
+            self._rescanning.start()
+            self._rescanning.join(_RESCAN_PATIENCE_SEC)
+        return self._serving.repos
+
+    def _look_for_repos(self, serving: Serving) -> None:
+        begin = time.monotonic()
         try:
-            if self._serving is None:
-                return {}
-            found = find_repos(self._serving.config)
-            self._serving = replace(self._serving, repos={**self._serving.repos, **found.repos})
-            return self._serving.repos
-        finally:
-            self._reloading.release()
+            found = find_repos(serving.config)
+        except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would say it
+            _log.error("roots: to look for new checkouts met a fault: %r", error)
+            return
+        with self._reloading:
+            if self._serving and self._serving.config is serving.config:
+                self._serving = replace(self._serving, repos={**self._serving.repos, **found.repos})
+        if (taken := time.monotonic() - begin) < _RESCAN_PATIENCE_SEC:
+            return
+        _log.warning("roots: it took %.0f s to look for new checkouts", taken)
+        # Who has pushed to one has had his answer meanwhile, which was that it leads to nothing.
+        with contextlib.suppress(StoreError):
+            for name in found.repos.keys() - serving.repos.keys():
+                serving.store.enqueue(name, Trigger.POLL)
+        if self._dispatcher:
+            self._dispatcher.wake()
 
     def _status(self) -> str:
         if self._is_broken or self._dispatcher is None:
@@ -280,48 +310,6 @@ class Daemon:
         self._lock.close()
 
 
-def inherited_sockets() -> list[socket.socket]:
-    """The sockets that systemd handed over for webhooks: those of that name, else all. Raises GitopsdError."""
-    try:
-        found = systemd.listen_sockets(os.environ)
-    except OSError as error:
-        raise GitopsdError(f"LISTEN_FDS: a descriptor handed over is no socket: {error.strerror}") from error
-    return found.get(SOCKET_NAME) or [each for sockets in found.values() for each in sockets]
-
-
-def open_socket(address: str) -> socket.socket:
-    """A listening socket at `HOST:PORT` or `unix:PATH`. Raises GitopsdError."""
-    try:
-        if address.startswith("unix:"):
-            return _open_unix_socket(Path(address.removeprefix("unix:")))
-        host, _, port = address.rpartition(":")
-        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT:
-            raise GitopsdError(f"--listen {address}: give HOST:PORT (a port is 1 to 65535) or unix:PATH")
-        family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        return socket.create_server((place[0], place[1]), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise GitopsdError(f"--listen {address}: {error.strerror or error}") from error
-
-
-def _open_unix_socket(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
-            path.unlink()  # a daemon that was killed left it behind
-    listener.bind(str(path))
-    listener.listen(_BACKLOG)
-    return listener
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
-
-
 def _read_secrets(config: Config) -> tuple[dict[str, tuple[Secret, ...]], dict[str, str]]:
     """The secrets of each receiver that are there, and why each receiver that has none is closed."""
     secrets: dict[str, tuple[Secret, ...]] = {}
@@ -338,8 +326,3 @@ def _read_secrets(config: Config) -> tuple[dict[str, tuple[Secret, ...]], dict[s
         else:
             closed[receiver.name] = missing
     return secrets, closed
-
-
-def _name_of(listener: socket.socket) -> str:
-    address = listener.getsockname()
-    return f"unix:{address}" if isinstance(address, str) else f"{address[0]}:{address[1]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from gitopsd import modes, process
 from gitopsd.config import has_credentials, releases_of
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 
 OPT_IN_FILE = ".gitops"
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from gitopsd import holds, lock
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, JobState
+from gitopsd.model import Job, JobState
 from gitopsd.runner import Runner
+from gitopsd.settings import Config
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _RESCAN_SEC = 5.0
 _HOLD_OFF_SEC = 1.0
-_BREATH_SEC = 0.005
+_BREATH_SEC = 0.02
 _LONGEST_HOLD_OFF_SEC = 60.0
 _TROUBLE_FROM = 3
 """So many syncs of one repo in a row that failed without a record are trouble that a person has to see to."""
@@ -82,8 +83,8 @@ class Dispatcher:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._stopping.wait(_BREATH_SEC)
             self._wake.clear()
+            looked_at = self._clock()
             try:
                 self._look()
                 self._problem = ""
@@ -96,7 +97,9 @@ class Dispatcher:
                 _log.error("%s; it goes on", self._problem)
             self._looked_at = time.monotonic()
             self.moves += 1
-            self._wake.wait(self._pause_sec())
+            # Deliveries may come by the thousand, and to look takes time from them.
+            self._stopping.wait(_BREATH_SEC)
+            self._wake.wait(self._pause_sec(looked_at))
 
     def _look(self) -> None:
         config = self._config()
@@ -184,9 +187,10 @@ class Dispatcher:
             return 0
         return pending.id if pending else None
 
-    def _pause_sec(self) -> float:
+    def _pause_sec(self, looked_at: float) -> float:
+        """How long to wait after a look. What has become due since then is a reason for another one at once."""
         try:
-            due_at = self._store.next_due_at()
+            due_at = self._store.next_due_at(looked_at)
         except GitopsdError:
             return _RESCAN_SEC
         pause_sec = _RESCAN_SEC if due_at is None else min(_RESCAN_SEC, max(0.0, due_at - self._clock()))

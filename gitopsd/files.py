@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 
 def write(path: Path, text: str, *, mode: int, replace: bool = False) -> None:
     """Make `path`, of root with `mode`. Raises FileExistsError unless one that is there is to be replaced, OSError."""
+    import tempfile  # noqa: PLC0415 - each sync imports this module, and writes no file by it
+
     fd, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     draft = Path(name)
     try:

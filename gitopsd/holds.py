@@ -37,7 +37,7 @@ def read(state_dir: Path, repo: str, now: float) -> Hold | None:
 
 def write(state_dir: Path, hold: Hold) -> None:
     """Hold a repo from now on; on disk when this returns. Raises GitopsdError."""
-    path = _path(state_dir, hold.repo)
+    path = Path(_path(state_dir, hold.repo))
     data = {key: getattr(hold, key) for key in ("by", "reason", "at", "until", "revision")}
     try:
         _make_directory(path.parent)
@@ -48,7 +48,7 @@ def write(state_dir: Path, hold: Hold) -> None:
 
 def remove(state_dir: Path, repo: str) -> None:
     """Hold `repo` no longer. Raises GitopsdError."""
-    path = _path(state_dir, repo)
+    path = Path(_path(state_dir, repo))
     try:
         files.remove(path)
     except OSError as error:
@@ -87,8 +87,8 @@ def _make_directory(path: Path) -> None:
         files.sync_directory(path.parent)
 
 
-def _path(state_dir: Path, repo: str) -> Path:
-    return Path(f"{state_dir}/holds/{repo}.json")
+def _path(state_dir: Path, repo: str) -> str:
+    return f"{state_dir}/holds/{repo}.json"
 
 
 def _hold_of(repo: str, data: dict[str, Any]) -> Hold:

@@ -11,10 +11,11 @@ from urllib.parse import unquote
 
 from gitopsd import payload, routing
 from gitopsd.errors import StoreError
-from gitopsd.model import Body, Config, Decision, Delivery, Event, Match, Receiver, Repo, Request, Secret
+from gitopsd.model import Body, Decision, Delivery, Event, Match, Request, Secret
 from gitopsd.payload import Payload
 from gitopsd.providers import PROVIDERS
 from gitopsd.remotes import name_of, normalise_url, repos_of
+from gitopsd.settings import Config, Receiver, Repo
 from gitopsd.store import Store
 from gitopsd.store.notes import REMOTES_NOTE
 
@@ -26,7 +27,7 @@ REPLAY = "replay of"
 
 _DELIVERY_ID = re.compile(r"[!-~]{1,200}")
 # A body without the first says a secret without the second in its own letters, or not at all.
-_OBSCURE_TEXT = re.compile(r"\\[u/]|%")
+_OBSCURE_TEXT = ("\\u", "\\/", "%")
 _OBSCURE_SECRET = re.compile(r'["\\\x00-\x1f]|\A[-+.0-9Ee]+\Z')
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _MAX_HEADER = 100
@@ -83,11 +84,14 @@ def record(
     `rescan` looks for new checkouts, where none of `repos` is meant.
     """
     event, events = content.event, PROVIDERS[receiver.provider].events
-    remotes = store.peek_note(f"{REMOTES_NOTE}{receiver.name}") or {}
-    matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
+
+    def ids() -> dict[str, str]:
+        return _ids(store.peek_note(f"{REMOTES_NOTE}{receiver.name}") or {}, repos)
+
+    matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=ids)
     if not matches and config.roots and _is_wanted(event, receiver):
         repos = rescan()
-        matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=_ids(remotes, repos))
+        matches, reason = routing.route(event, repos.values(), receiver, events=events, ids=ids)
     about = next((match for match in matches if match.reason is None), matches[0] if matches else None)
     update = event.updates[0] if event.updates else None
     delivery = Delivery(
@@ -104,7 +108,7 @@ def record(
     )
     recorded = store.accept(delivery, matches, content.body, keep_bodies=config.keep.bodies)
     if content.replay_of is None:  # what the remote was called then, it may not be called any more
-        _learn(store, receiver, event, [repos[match.repo] for match in matches] or list(repos.values()), remotes)
+        _learn(store, receiver, event, [repos[match.repo] for match in matches] or list(repos.values()))
     return recorded, matches
 
 
@@ -120,7 +124,8 @@ def _kept(request: Request, header: str, content: Payload, secrets: Sequence[Sec
     # The longest first, as one may be the beginning of another.
     values = sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
     text = payload.text_of(request.body, request.media_type)
-    if not _OBSCURE_TEXT.search(text) and not any(_OBSCURE_SECRET.search(each) or each in text for each in values):
+    is_obscure = any(each in text for each in _OBSCURE_TEXT)
+    if not is_obscure and not any(_OBSCURE_SECRET.search(each) or each in text for each in values):
         return Body(text=text.encode("utf-8", "backslashreplace"), event_header=header[:_MAX_HEADER])
     try:
         # A key that stands there twice is in the text, and not in the content.
@@ -176,16 +181,15 @@ def _ids(remotes: Mapping[str, Mapping[str, str]], repos: Mapping[str, Repo]) ->
     }
 
 
-def _learn(
-    store: Store, receiver: Receiver, event: Event, repos: Sequence[Repo], known: Mapping[str, Mapping[str, Any]]
-) -> None:
+def _learn(store: Store, receiver: Receiver, event: Event, repos: Sequence[Repo]) -> None:
     """Remember what the provider calls the remotes, so that they are known under another name, too."""
     remote = event.remote
     if remote is None or not remote.id:
         return
-    ids, told = _ids(known, {repo.name: repo for repo in repos}), dict(known)
+    known = store.peek_note(f"{REMOTES_NOTE}{receiver.name}") or {}
     allowed = [repo for repo in repos if routing.may_trigger(receiver, repo)]
     by_name = list(repos_of(allowed, remote))
+    ids, told = {} if by_name else _ids(known, {repo.name: repo for repo in allowed}), dict(known)
     for repo in by_name or [repo for repo in allowed if ids.get(repo.name) == remote.id]:
         told[repo.name] = {
             "url": normalise_url(repo.url),

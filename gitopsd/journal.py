@@ -132,6 +132,7 @@ def set_up_log() -> None:
     handler.setFormatter(_LineFormatter(prefixed="JOURNAL_STREAM" in os.environ))
     if _stderr_is_the_journal(os.environ) and (sender := Sender()).is_open():
         handler = _JournalHandler(sender, otherwise=handler)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nothing that is shown
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -105,8 +105,14 @@ def _descriptor(path: Path) -> int:
         fd = int(entry.name)
         try:
             found = os.fstat(fd)
+            # Not that of another thread, which has opened the file to find that it cannot have the lock.
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) and _holds(fd):
+                return fd
         except OSError:
-            continue  # the descriptor of the listing itself
-        if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-            return fd
+            continue  # it was closed since: by another thread, or the one of the listing itself
     raise GitopsdError(f"lock {path}: its file was removed while it was taken; try again")
+
+
+def _holds(fd: int) -> bool:
+    """Source: proc_pid_fdinfo(5)."""
+    return "\nlock:" in Path(f"/proc/self/fdinfo/{fd}").read_text()

@@ -38,7 +38,7 @@ def open_file(path: Path, flags: int) -> int:
     return fd
 
 
-def read_file(path: Path, limit: int = -1, offset: int = 0) -> bytes:
+def read_file(path: Path | str, limit: int = -1, offset: int = 0) -> bytes:
     """At most `limit` bytes from `offset` on of a file that somebody else may have written.
 
     Follows no link, waits for no pipe. Raises OSError.

@@ -12,8 +12,9 @@ from gitopsd import journal, process, systemd
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import is_followed
 from gitopsd.journal import Kind
-from gitopsd.model import DONE, JobState, Repo, Trigger
+from gitopsd.model import DONE, JobState, Trigger
 from gitopsd.references import follows_tags, pattern_of
+from gitopsd.settings import Repo
 from gitopsd.store import DRIFT, Store
 
 _log = logging.getLogger(__name__)

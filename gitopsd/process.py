@@ -19,6 +19,7 @@ GRACE_SEC = 5.0
 
 _CHUNK_BYTES = 64 * 1024
 _LAST_WORDS_CHUNKS = 16
+_TRIES, _RATE_SEC = 10, 0.1
 _LONGEST_WAIT_SEC = 3600.0  # epoll takes no more than 24 days at once
 
 # Also where our modules are in a directory that only the launcher knows.
@@ -107,6 +108,25 @@ def start(
         raise GitopsdError(f"{argv[0]}: cannot be started: {error.strerror}") from error
     except ValueError as error:  # a zero byte in a word or in the environment
         raise GitopsdError(f"{argv[0]}: cannot be started: {error}") from error
+
+
+def step_back(child: Child, niceness: int) -> None:
+    """Let `child`, which was just started, and all of its session give way to others when there is too much to do.
+
+    Source: sched(7), on autogroups: a niceness counts within a session, and the session has one, too. It may take a
+    second, as the kernel takes one of them every tenth of a second from who is not root.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, child.pid, niceness)
+    for _ in range(_TRIES):
+        try:
+            Path(f"/proc/{child.pid}/autogroup").write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(_RATE_SEC)
+        except OSError:  # not every kernel has them, and it may have ended
+            return
+        else:
+            return
 
 
 def output_of(

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gitopsd import journal
 from gitopsd.errors import StoreError
@@ -16,6 +16,26 @@ _log = logging.getLogger(__name__)
 _REJECTED_LOG_SEC = 10.0
 _MAX_REFUSED_HOOKS = 5
 _PROOF_SEC = 10.0
+_REST_SEC = 10.0
+
+
+class _Trouble:
+    """When the store could not be written. To try again takes seconds, in which nobody is answered."""
+
+    def __init__(self) -> None:
+        self._met_at = -_REST_SEC
+
+    def is_recent(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() - self._met_at < _REST_SEC
+
+    @contextlib.contextmanager
+    def passed_over(self) -> Iterator[None]:
+        """A note that cannot be written is left out: whatever is to be accepted will meet the trouble, too."""
+        try:
+            yield
+        except StoreError:
+            self._met_at = time.monotonic()
 
 
 class Rejections:
@@ -24,6 +44,7 @@ class Rejections:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._guard = threading.Lock()
+        self._trouble = _Trouble()
         self._unsaid: dict[tuple[str, str], int] = {}
         self._said_at: dict[tuple[str, str], float] = {}
         self._noted_at: dict[tuple[str, str, str], float] = {}
@@ -45,7 +66,7 @@ class Rejections:
             if not self._may_note(receiver, hook, reason, time.monotonic()):
                 return
             self._clean = {each for each in self._clean if each[0] != receiver}
-            with contextlib.suppress(StoreError):  # the refusal stands; whatever is to be accepted will meet it too
+            with self._trouble.passed_over():
                 store.write_note(f"{REJECTED_NOTE}{receiver}", {"at": self._clock(), "reason": reason})
                 if receiver == UNKNOWN_RECEIVER:  # of which there is nothing to be in order
                     return
@@ -56,9 +77,9 @@ class Rejections:
 
     def proven(self, receiver: str, hook: str, store: Store) -> None:
         """A delivery was in order: what was noted of its webhook, by us or by the daemon before us, is over."""
-        if (receiver, hook) in self._clean:
+        if (receiver, hook) in self._clean or self._trouble.is_recent():
             return
-        with self._guard, contextlib.suppress(StoreError):
+        with self._guard, self._trouble.passed_over():
             note = store.read_note(f"{REFUSED_NOTE}{receiver}") or {}
             left = {other: refused for other, refused in note.items() if other not in ("", hook)}
             if left != note:
@@ -72,6 +93,8 @@ class Rejections:
     def _may_note(self, receiver: str, hook: str, reason: str, now: float) -> bool:
         """Once in ten seconds for each webhook and reason, and for no more than a few, as anybody can make them up."""
         key = (receiver, hook, reason)
+        if self._trouble.is_recent():
+            return False
         recent = {known: at for known, at in self._noted_at.items() if now - at < _REJECTED_LOG_SEC}
         if key in recent or sum(known[0] == receiver for known in recent) >= _MAX_REFUSED_HOOKS:
             return False
@@ -95,12 +118,15 @@ class Proofs:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._guard = threading.Lock()
+        self._trouble = _Trouble()
         self._written_at: dict[tuple[str, str, str], float] = {}
 
     def given(self, receiver: str, secret: str, repo: str, store: Store) -> None:
         """A delivery about the remote of `repo` was signed with `secret`. A burst of them is one note."""
         key, now = (receiver, secret, repo), time.monotonic()
-        with self._guard, contextlib.suppress(StoreError):  # what is to be accepted will meet the store's trouble too
+        if self._trouble.is_recent():
+            return
+        with self._guard, self._trouble.passed_over():
             if now - self._written_at.get(key, -_PROOF_SEC) < _PROOF_SEC:
                 return
             note = store.read_note(f"{PROOF_NOTE}{receiver}") or {}

@@ -16,11 +16,12 @@ from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import GitopsdError, PayloadError, SignatureError, StoreError
 from gitopsd.floods import Floods
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Decision, Delivery, Match, Receiver, Repo, Request, Secret
+from gitopsd.model import Decision, Delivery, Match, Request, Secret
 from gitopsd.proofs import Proofs, Rejections
 from gitopsd.providers import PROVIDERS, Provider
 from gitopsd.remotes import is_remote_of
 from gitopsd.schemes import PathScheme, Scheme, StandardScheme
+from gitopsd.settings import Config, Receiver, Repo
 from gitopsd.store import Store
 from gitopsd.store.notes import UNKNOWN_RECEIVER
 
@@ -238,12 +239,12 @@ class _Readiness:
     def _probe(self, store: Store) -> str:
         # Anybody may ask, and each probe is a write: once a second is enough.
         if time.monotonic() - self._probed_at >= _PROBE_SEC:
-            self._probed_at = time.monotonic()
             try:
                 store.probe()
                 self._store_problem = ""
             except StoreError as error:
                 self._store_problem = str(error)
+            self._probed_at = time.monotonic()
         return self._store_problem
 
 

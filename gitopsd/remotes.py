@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
-from gitopsd.model import RemoteName, Repo
+from gitopsd.model import RemoteName
+from gitopsd.settings import Repo
 
-_REMEMBERED = 1024  # URLs, each of which is looked at with each delivery
+_REMEMBERED = 1024  # URLs, each of which is looked at with each delivery, and sets of them
 _SCP_FORM = re.compile(r"(?:[^/@:]+@)?(\[[^]/]*\]|[^/:]+):(?!//)(.*)")
 _URL_FORM = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/@]*@)?(\[[^]/]*\]|[^/:]*)(?::\d*)?(/.*|)")
 
@@ -21,26 +22,41 @@ def repos_of(repos: Iterable[Repo], remote: RemoteName | None) -> Iterator[Repo]
     """Those of `repos` of which `is_remote_of` is true."""
     if remote is None:
         return
-    places = {normalise_url(url) for url in remote.urls}
-    names = [unquote(name).casefold().strip("/") for name in (remote.full_name, remote.alias) if name]
-    for repo in repos:
-        if repo.url and (
-            normalise_url(repo.url) in places or any(_is_name_of(_place_of(repo.url), name) for name in names)
-        ):
-            yield repo
+    known = tuple(repos)
+    by_place, by_name = _index(tuple(repo.url for repo in known))
+    found: set[int] = set()
+    for url in remote.urls:
+        found.update(by_place.get(normalise_url(url), ()))
+    for name in (remote.full_name, remote.alias):
+        found.update(by_name.get(unquote(name).casefold().strip("/"), ()))
+    yield from (known[number] for number in sorted(found))
+
+
+_Index = dict[str, list[int]]
 
 
 @functools.lru_cache(_REMEMBERED)
-def _place_of(url: str) -> str:
-    """Some quote in a URL what others do not."""
-    return unquote(normalise_url(url)).casefold()
+def _index(urls: tuple[str, ...]) -> tuple[_Index, _Index]:
+    """Which of `urls` are at a normalised URL, and which may be called by a name."""
+    by_place: _Index = {}
+    by_name: _Index = {}
+    for number, url in enumerate(urls):
+        if not url:
+            continue
+        place = normalise_url(url)
+        by_place.setdefault(place, []).append(number)
+        for name in _names_of(unquote(place).casefold()):  # some quote in a URL what others do not
+            by_name.setdefault(name, []).append(number)
+    return by_place, by_name
 
 
-def _is_name_of(place: str, name: str) -> bool:
-    if "/" in name:
-        return f"/{place}".endswith(f"/{name}")
+def _names_of(place: str) -> Iterator[str]:
+    path = place.partition("/")[2]
     # Without an owner it has to be the whole path: Gerrit has such names, and /a/ before them where one logs in.
-    return name != "" and place.partition("/")[2] in (name, f"a/{name}")
+    yield from (name for name in {path, path.removeprefix("a/")} if name and "/" not in name)
+    while "/" in place:
+        yield place
+        place = place.partition("/")[2]
 
 
 def name_of(remote: RemoteName) -> str:

@@ -1,13 +1,14 @@
 """Event → the repos that want it, or the reason why none does."""
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gitopsd.globs import is_followed, matches, matches_image
-from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, Repo
+from gitopsd.model import Event, Image, Match, RefUpdate
 from gitopsd.references import called, follows_tags, pattern_of
 from gitopsd.remotes import name_of, repos_of
+from gitopsd.settings import Receiver, Repo
 
 _MAX_NAMED = 5
 
@@ -18,21 +19,19 @@ def route(
     receiver: Receiver,
     *,
     events: Sequence[str] = (),
-    ids: Mapping[str, str] | None = None,
+    ids: Callable[[], Mapping[str, str]] = dict,
 ) -> tuple[tuple[Match, ...], str]:
     """Which of `repos` the event is about, and why it leads to no job as a whole ("" where it does).
 
     `events` are the kinds that ask for a sync although they are no push, unless the receiver says which kinds do.
-    `ids`: repo → what the provider calls its remote for good, as far as that is known. A Match without a reason asks
+    `ids` gives repo → what the provider calls its remote for good, where that is known. A Match without a reason asks
     for a sync; one with a reason says why that repo does not want this event.
     """
     if reason := _why_no_wish(event, receiver, events):
         return (), reason
     rule = why_ruled_out(event, receiver)
     event = event if rule else _narrowed(event, receiver)
-    of_remote = {repo.name for repo in repos_of(repos, event.remote)}
-    about = [repo for repo in repos if _is_about(event, repo, receiver, of_remote)]
-    about = about or [repo for repo in repos if _is_about_renamed(event, repo, ids or {})]
+    about = _about(event, repos, receiver) or _about_renamed(event, repos, ids)
     if rule:
         meant = [repo for repo in about if _is_meant(event) and may_trigger(receiver, repo)]
         return tuple(_ruled_out(event, repo, rule) for repo in meant), rule
@@ -83,6 +82,8 @@ def why_ruled_out(event: Event, receiver: Receiver) -> str:
 
 def _narrowed(event: Event, receiver: Receiver) -> Event:
     """The refs and images that the rules of the receiver leave."""
+    if not (receiver.refs or receiver.images or receiver.tags):
+        return event
     updates = tuple(each for each in event.updates if not receiver.refs or matches(each.ref, receiver.refs))
     return replace(event, updates=updates, images=tuple(each for each in event.images if _passes(each, receiver)))
 
@@ -99,6 +100,14 @@ def _ruled_out(event: Event, repo: Repo, rule: str) -> Match:
     return Match(repo=repo.name, ref=update.ref if update else "", revision=revision or None, reason=rule)
 
 
+def _about(event: Event, repos: Collection[Repo], receiver: Receiver) -> list[Repo]:
+    of_remote = list(repos_of(repos, event.remote))
+    if not event.images and receiver.repos is None:
+        return of_remote  # not to be asked of each of many repos
+    names = {repo.name for repo in of_remote}
+    return [repo for repo in repos if _is_about(event, repo, receiver, names)]
+
+
 def _is_about(event: Event, repo: Repo, receiver: Receiver, of_remote: Collection[str]) -> bool:
     if event.images and repo.images:
         return any(matches_image(image.name, repo.images) for image in event.images)
@@ -110,10 +119,12 @@ def _is_about(event: Event, repo: Repo, receiver: Receiver, of_remote: Collectio
     return is_for_named and receiver.repos is not None and repo.name in receiver.repos
 
 
-def _is_about_renamed(event: Event, repo: Repo, ids: Mapping[str, str]) -> bool:
-    """Whether its repository is that of `repo` by what the provider calls it for good."""
-    is_other_image = bool(event.images and repo.images)
-    return event.remote is not None and event.remote.id == ids.get(repo.name) != "" and not is_other_image
+def _about_renamed(event: Event, repos: Iterable[Repo], ids: Callable[[], Mapping[str, str]]) -> list[Repo]:
+    """Those whose repository it is by what the provider calls that for good."""
+    if event.remote is None or not event.remote.id:
+        return []
+    known, id_ = ids(), event.remote.id
+    return [repo for repo in repos if known.get(repo.name) == id_ and not (event.images and repo.images)]
 
 
 def _why_nobody(event: Event, receiver: Receiver) -> str:

@@ -11,8 +11,9 @@ from gitopsd import modes, process, systemd
 from gitopsd.config import secret_names
 from gitopsd.errors import GitopsdError
 from gitopsd.globs import matches_image
-from gitopsd.model import Config, Health, Image, Job, JobState, Outcome, Phase, Repo
+from gitopsd.model import Image, Job, JobState, Outcome, Phase
 from gitopsd.references import is_image, is_revision
+from gitopsd.settings import Config, Health, Repo
 
 EXIT_TRY_AGAIN = 75
 EXIT_REFUSED = 77

@@ -1,17 +1,20 @@
 """One repo: lock → claim → script → finish, until nothing is pending."""
 
 import logging
+import select
 from collections.abc import Callable
 from dataclasses import replace
 
 from gitopsd import holds, joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
 from gitopsd.journal import Kind
-from gitopsd.model import DONE, Config, Job, JobState, Outcome, Repo, Retry, Trigger
+from gitopsd.model import DONE, Job, JobState, Outcome, Trigger
+from gitopsd.settings import Config, Repo, Retry
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SEC = 1.0
+_MOMENT_SEC = 0.2
 _KINDS = {
     JobState.SUCCEEDED: Kind.JOB_SUCCEEDED,
     JobState.UNCHANGED: Kind.JOB_UNCHANGED,
@@ -40,7 +43,7 @@ def run(
     """
     # A moment of patience, as whoever looks whether the lock is free holds it for that moment.
     with lock.hold(config.state_dir, name, patience_sec=_PATIENCE_SEC) as lock_fd:
-        while claimed := _claim(config, name, store, clock):
+        while claimed := _next(config, name, store, clock, stop_fd):
             job, pinned = claimed
             _log.info("job %d of %s: running (%s)", job.id, name, job.trigger, extra=_fields(Kind.JOB_STARTED, job))
             before = store.last_job(name)
@@ -52,6 +55,19 @@ def run(
                 joblog.remove(config.state_dir, name, before.id)
             if done.state is JobState.INTERRUPTED or _is_to_try_again(store, name):
                 return
+
+
+def _next(
+    config: Config, name: str, store: Store, clock: Callable[[], float], stop_fd: int | None
+) -> tuple[Job, str | None] | None:
+    """As `_claim`; for a job that is due in a moment it waits that moment, as to start anew would take longer."""
+    if claimed := _claim(config, name, store, clock):
+        return claimed
+    pending = store.unfinished(name, JobState.PENDING)
+    left_sec = pending.due_at - clock() if pending and pending.attempts == 1 else -1.0
+    if not 0 < left_sec < _MOMENT_SEC or select.select([stop_fd] if stop_fd is not None else [], [], [], left_sec)[0]:
+        return None
+    return _claim(config, name, store, clock)
 
 
 def _claim(config: Config, name: str, store: Store, clock: Callable[[], float]) -> tuple[Job, str | None] | None:

@@ -1,10 +1,11 @@
 """Serve a WSGI application on sockets that are there already, and stop without cutting an answer off."""
 
+import functools
 import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from waitress import wasyncore
@@ -12,9 +13,9 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer, create_server
 
-from gitopsd.model import Limits
+from gitopsd.settings import Limits
 
-_THREADS = 16
+_log = logging.getLogger(__name__)
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
 _FIRST_WORDS_SEC = 2.0
@@ -22,6 +23,8 @@ _LOOK_SEC = 0.25
 _HONEST_SEC = 0.5
 _ROOM = 10
 _CHANNEL_TIMEOUT_SEC = 30
+Works = Sequence[Callable[[], object]]
+
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
 
@@ -34,6 +37,22 @@ class _Parser(HTTPRequestParser):
             super().parse_header(header_plus)
         except ValueError as error:
             raise ParsingError("the request line or a header is malformed") from error
+
+
+class _Arrived:
+    """Whose request is complete: waitress would have threads serve them."""
+
+    def __init__(self) -> None:
+        self._channels: list[HTTPChannel] = []
+
+    def add_task(self, channel: HTTPChannel) -> None:
+        """Take one in."""
+        self._channels.append(channel)
+
+    def take(self) -> list[HTTPChannel]:
+        """Those that have come since."""
+        channels, self._channels = self._channels, []
+        return channels
 
 
 class _Channel(HTTPChannel):
@@ -69,6 +88,15 @@ class _Channel(HTTPChannel):
         return bool(has_just_come or self.request or self.requests or self.total_outbufs_len)
 
 
+def _serve(channel: HTTPChannel) -> None:
+    """Answer its request. What it meets beside the application must not end the loop, and with it all others."""
+    try:
+        channel.service()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is that connection's
+        _log.error("a connection is closed for a fault in its answer: %r", error)
+        channel.handle_close()
+
+
 def _leave_out_path(record: logging.LogRecord) -> bool:
     """waitress names the path of a request that came to nothing, and that may end with a token."""
     said = record.getMessage()
@@ -77,12 +105,28 @@ def _leave_out_path(record: logging.LogRecord) -> bool:
 
 
 class WebServer:
-    """The HTTP loop, on a thread of its own."""
+    """The HTTP loop, on a thread of its own, which is that of the application, too."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket], max_body: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: Any,
+        sockets: Sequence[socket.socket],
+        max_body: int,
+        limits: Limits,
+        *,
+        serve: Callable[[Works], None],
+        answered: Callable[[], None],
+    ) -> None:
+        """`serve` runs all that it is given: what is to be done for the requests that have come at the same time.
+
+        `answered` is called once their answers are on their way.
+        """
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
         logging.getLogger("waitress").addFilter(_leave_out_path)
         self._map: dict[int, Any] = {}
+        self._arrived = _Arrived()
+        self._serve = serve
+        self._answered = answered
         # waitress takes sockets of one family a server only.
         families = [[each for each in sockets if (each.family == socket.AF_UNIX) is unix] for unix in (False, True)]
         self._servers = [
@@ -90,7 +134,8 @@ class WebServer:
                 app,
                 map=self._map,
                 sockets=of_one_family,
-                threads=_THREADS,
+                # For tests, waitress says; it is the way to have no threads of its own.
+                _dispatcher=self._arrived,  # type: ignore[arg-type] # of which it calls no more than there is
                 connection_limit=limits.connections,
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
                 max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
@@ -109,7 +154,7 @@ class WebServer:
         self._looked_at = 0.0
         self._draining = threading.Event()
         self._asked_to_leave = threading.Event()
-        self._answered = threading.Event()
+        self._has_stayed = threading.Event()
         self._known_connections = 0
         self.moves = 0
         """How often the loop has gone round: what hangs does not move."""
@@ -139,21 +184,19 @@ class WebServer:
         Whether it has ended. On the loop's own thread nothing can be accepted between the look and the end.
         """
         self._known_connections = connections
-        self._answered.clear()
+        self._has_stayed.clear()
         self._asked_to_leave.set()
         for listener in list(self._map.values()):
             if isinstance(listener, BaseWSGIServer):
                 listener.pull_trigger()  # it need not wait out its poll
-        while self._thread.is_alive() and not self._answered.wait(_LOOP_SEC):
+        while self._thread.is_alive() and not self._has_stayed.wait(_LOOP_SEC):
             continue
-        return not self._answered.is_set()
+        return not self._has_stayed.is_set()
 
     def stop(self) -> None:
         """Take no new connection, answer those who are in the middle of a request, and close everything."""
         self._draining.set()
         self._thread.join()
-        for server in self._servers:
-            server.task_dispatcher.shutdown()
         wasyncore.close_all(self._map)
 
     def _open_channel(self, *arguments: Any, **more: Any) -> _Channel:
@@ -163,14 +206,18 @@ class WebServer:
     def _loop(self) -> None:
         give_up_at = None
         while True:
+            connections = self.connections
             wasyncore.loop(timeout=_LOOP_SEC, map=self._map, use_poll=True, count=1)
-            self.moves += 1
+            if self.connections > connections:
+                self._accept_more()
             self._close_slow_ones(time.monotonic())
+            has_answered = self._answer()
+            self.moves += 1
             if self._asked_to_leave.is_set():
                 self._asked_to_leave.clear()
-                if self.connections == self._known_connections and not self.has_connections():
+                if not has_answered and self.connections == self._known_connections and not self.has_connections():
                     return
-                self._answered.set()
+                self._has_stayed.set()
             if not self._draining.is_set():
                 continue
             if give_up_at is None:
@@ -181,12 +228,37 @@ class WebServer:
             if not self._in_flight() or time.monotonic() > give_up_at:
                 return
 
+    def _accept_more(self) -> None:
+        """Let in who else waits: waitress lets in one a round, and then each would wait for a commit of its own."""
+        for listener in [each for each in self._map.values() if isinstance(each, BaseWSGIServer) and each.accepting]:
+            connections = self.connections - 1
+            while self.connections > connections and len(self._map) < self._limits.connections:
+                connections = self.connections
+                listener.handle_accept()
+
+    def _answer(self) -> bool:
+        """Serve what has arrived, if anything has; nothing of an answer leaves before all of them are there."""
+        channels = self._arrived.take()
+        if not channels:
+            return False
+        begin = time.monotonic()
+        self._serve([functools.partial(_serve, channel) for channel in channels])
+        if (taken := time.monotonic() - begin) > _LOOK_SEC:
+            # What has arrived meanwhile could not be read, and the time is not to be held against who sent it.
+            for each in self._channels():
+                each.began_at += taken
+        for channel in channels:
+            if channel.connected:
+                channel.handle_write()
+        self._answered()
+        return True
+
     def _close_slow_ones(self, now: float) -> None:
         """Close whose request takes too long; and where no more can connect, also those who have taken longest."""
         if now - self._looked_at < _LOOK_SEC:
             return
         self._looked_at = now
-        channels = [channel for channel in self._map.values() if isinstance(channel, _Channel)]
+        channels = self._channels()
         for channel in [channel for channel in channels if channel.is_late(self._limits, now)]:
             channel.handle_close()
             channels.remove(channel)
@@ -202,4 +274,7 @@ class WebServer:
         return any(isinstance(channel, HTTPChannel) for channel in list(self._map.values()))
 
     def _in_flight(self) -> bool:
-        return any(channel.is_in_use() for channel in list(self._map.values()) if isinstance(channel, _Channel))
+        return any(channel.is_in_use() for channel in self._channels())
+
+    def _channels(self) -> list[_Channel]:
+        return [channel for channel in list(self._map.values()) if isinstance(channel, _Channel)]

@@ -25,7 +25,7 @@ declare -rA places=(
     [gitopsd.catalog]=/usr/local/lib/systemd/catalog/gitopsd.catalog
 )
 
-readonly modules=(falcon waitress yaml filelock sdnotify pystemd jsonschema rich)
+readonly modules=(falcon waitress yaml filelock greenlet sdnotify pystemd jsonschema rich)
 
 action=install
 destdir=

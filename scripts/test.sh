@@ -231,14 +231,14 @@ run_rest() {
     run_here "$@" "${left[@]}"
 }
 
-# What falcon, waitress, jsonschema and the others have to do with: not the providers, which read nothing but dicts. Whole
-# systems are Debian 12, which has these versions.
+# What falcon, waitress, jsonschema and the others have to do with: not the store, the sync or the providers, which need
+# none of them. Whole systems are Debian 12, which has these versions.
 run_oldest() {
     scripts/bootstrap.sh --venv .venv-oldest --extra pytest --constraint tests/oldest.txt || return
     # The other pass's record of failed tests stays for --last-failed.
     run_pytest .venv-oldest -p no:cacheprovider \
-        tests/unit/test_{cli_output,config,daemon,journal,lock,process,runner,signatures,store,sync,systemd,web}*.py \
-        tests/unit/test_{dispatcher,holds,intake,keys,notify,poll,receiver,script,units}*.py \
+        tests/unit/test_{cli_output,config,daemon,keys,lock,notify,receiver,rounds,runner}*.py \
+        tests/unit/test_{signatures,systemd,units,web}*.py \
         tests/integration/test_{bad_input,commands,http,notifications,push}.py
 }
 

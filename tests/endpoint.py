@@ -10,8 +10,9 @@ from typing import Any
 from falcon import testing
 
 from gitopsd import routing
-from gitopsd.model import Config, Event, Receiver, Repo, Secret
+from gitopsd.model import Event, Secret
 from gitopsd.receiver import Serving, create_app
+from gitopsd.settings import Config, Receiver, Repo
 from gitopsd.store import Store, path_in
 
 NOW = 1_700_000_000.0

@@ -18,8 +18,9 @@ import atheris
 
 with atheris.instrument_imports(include=["gitopsd"]):
     from gitopsd.errors import PayloadError
-    from gitopsd.model import Repo, Request
+    from gitopsd.model import Request
     from gitopsd.providers import PROVIDERS, Provider
+    from gitopsd.settings import Repo
     from tests.endpoint import Endpoint
     from tests.integration.test_providers import EVENTS, PUSHES, assert_usable
     from tests.senders import FORM, JSON, Sender

@@ -51,14 +51,14 @@ class Remote:
 
     @classmethod
     def create(cls, directory: Path, branch: str = "main", *, object_format: str = "sha1") -> Self:
-        """Make `remote.git` and a clone of it under a directory; its first commit holds a README."""
+        """Make `remote.git` and a clone of it under a directory; its first commit is its own, and holds a README."""
         remote = cls(bare=directory / "remote.git", work=directory / "work", branch=branch)
         directory.mkdir(parents=True, exist_ok=True)
         start = ("init", "--quiet", f"--initial-branch={branch}", f"--object-format={object_format}", "--template=")
         git(directory, *start, "--bare", str(remote.bare))
         git(directory, *start, str(remote.work))
         git(remote.work, "remote", "add", "origin", str(remote.bare))
-        remote.push({"README": "A remote for tests.\n"}, "first")
+        remote.push({"README": "A remote for tests.\n"}, f"first {uuid.uuid4().hex}")
         return remote
 
     @property

@@ -32,12 +32,12 @@ WAIT_SEC = 30.0
 _HAND_OVER = 'fd=$1; shift; [ "$fd" = 3 ] || eval "exec 3<&$fd"; LISTEN_PID=$$ exec "$@"'
 
 
-def wait_for(condition: Callable[[], Any], what: str, limit_sec: float = WAIT_SEC) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, limit_sec: float = WAIT_SEC, pause_sec: float = 0.01) -> Any:
     """What `condition` gives as soon as it is true; fails the test if that takes longer than `limit_sec`."""
     deadline = time.monotonic() + limit_sec
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {limit_sec:g} s in vain for {what}"
-        time.sleep(0.01)
+        time.sleep(pause_sec)
     return value
 
 

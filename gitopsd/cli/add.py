@@ -13,10 +13,10 @@ from gitopsd.cli import check, keys, places, problems, steps, terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Repo
 from gitopsd.poll import Tip
 from gitopsd.references import called, follows_tags
 from gitopsd.remotes import normalise_url
+from gitopsd.settings import Config, Repo
 
 _CHECKOUTS = Path("/srv")
 _SETTINGS = ("url", "path", "ref", "strategy")

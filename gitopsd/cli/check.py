@@ -20,8 +20,8 @@ from gitopsd.cli.policies import of_signers, of_way_back
 from gitopsd.cli.problems import of_credential, of_rules
 from gitopsd.discovery import find_repos, origin_of
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
-from gitopsd.model import Config, Repo
 from gitopsd.remotes import normalise_url
+from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
 
 _GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")

@@ -9,7 +9,8 @@ from gitopsd import intake
 from gitopsd.cli import exits, sync, terminal
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError, PayloadError
-from gitopsd.model import Config, Decision, Delivery, Receiver
+from gitopsd.model import Decision, Delivery
+from gitopsd.settings import Config, Receiver
 from gitopsd.store import Store, path_in
 
 _BRANCH = "refs/heads/"

@@ -4,9 +4,9 @@ import re
 
 from gitopsd.config import DEFAULT_RECEIVER
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Receiver
 from gitopsd.providers import PROVIDERS
 from gitopsd.schemes import PathScheme
+from gitopsd.settings import Receiver
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 

@@ -13,8 +13,9 @@ from gitopsd import holds, lock
 from gitopsd.cli import exits, sync, terminal
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
-from gitopsd.model import DONE, Config, Hold, Job, JobState, Repo, Trigger
+from gitopsd.model import DONE, Hold, Job, JobState, Trigger
 from gitopsd.references import is_revision
+from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
 
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")

@@ -13,9 +13,9 @@ from gitopsd.cli.endpoints import has_token_in_path, path_of, require_host
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Receiver
 from gitopsd.providers import PROVIDERS
 from gitopsd.schemes import HmacScheme
+from gitopsd.settings import Config, Receiver
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import PROOF_NOTE
 

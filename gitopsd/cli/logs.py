@@ -14,7 +14,8 @@ from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, JobState
+from gitopsd.model import Job, JobState
+from gitopsd.settings import Config
 from gitopsd.store import Store, path_in
 
 _POLL_SEC = 0.1

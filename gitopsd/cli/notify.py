@@ -12,9 +12,10 @@ from gitopsd.cli.exits import EXIT_DONE, EXIT_FAILED
 from gitopsd.cli.poll import opened
 from gitopsd.errors import BusyError, GitopsdError
 from gitopsd.joblog import report_path
-from gitopsd.model import Config, Job
+from gitopsd.model import Job
 from gitopsd.notify import news, targets
 from gitopsd.notify.troubles import Troubles, of_repo, of_target
+from gitopsd.settings import Config
 from gitopsd.store import Store
 from gitopsd.store.notes import UNTOLD_NOTE
 

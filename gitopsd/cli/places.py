@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gitopsd import runner
 from gitopsd.config import releases_of
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 
 # As the engine does it. Without braces: systemd-run would take those for its own.
 # And in one line: systemd 252 takes the second line of a word for one of a unit file.

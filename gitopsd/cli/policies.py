@@ -8,7 +8,7 @@ from pathlib import Path
 from gitopsd import runner
 from gitopsd.cli.places import may_read, may_write, mirror_of, user_called
 from gitopsd.config import releases_of
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 
 
 def of_way_back(repo: Repo) -> str | None:

@@ -11,7 +11,8 @@ from gitopsd.cli import terminal
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE
 from gitopsd.discovery import find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, Trigger
+from gitopsd.model import Job, Trigger
+from gitopsd.settings import Config
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import POLL_NOTE
 

@@ -9,9 +9,10 @@ from gitopsd import config as configuration
 from gitopsd import lock, runner, systemd
 from gitopsd.cli import terminal
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, RemoteName, Repo
+from gitopsd.model import Job, RemoteName
 from gitopsd.remotes import is_remote_of, normalise_url
 from gitopsd.runner import UnitState
+from gitopsd.settings import Config, Repo
 from gitopsd.signatures import NO_SECRET
 from gitopsd.store import Store
 from gitopsd.store.notes import (

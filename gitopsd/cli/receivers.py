@@ -14,7 +14,8 @@ from gitopsd.cli.deliveries import summary
 from gitopsd.cli.endpoints import has_token_in_path, path_of, require_host
 from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon
-from gitopsd.model import Delivery, Receiver
+from gitopsd.model import Delivery
+from gitopsd.settings import Receiver
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import REJECTED_NOTE, UNKNOWN_RECEIVER
 

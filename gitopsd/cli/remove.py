@@ -13,7 +13,7 @@ from gitopsd.cli.exits import EXIT_DONE, EXIT_USAGE
 from gitopsd.config import releases_of
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 
 
 def remove(config_path: Path, name: str, *, yes: bool) -> int:

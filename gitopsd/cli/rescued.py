@@ -14,7 +14,7 @@ from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.places import mirror_of
 from gitopsd.discovery import find_repo
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 
 _REFS = "refs/gitopsd/rescue/"
 _GIT_SEC = 20.0

@@ -12,7 +12,8 @@ from gitopsd import holds, journal, notify, runner, signals, sync
 from gitopsd.cli.exits import EXIT_BUSY, EXIT_DONE, EXIT_USAGE
 from gitopsd.discovery import NAME, find_repo
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, JobState
+from gitopsd.model import JobState
+from gitopsd.settings import Config
 from gitopsd.store import Store, path_in
 
 _log = logging.getLogger(__name__)
@@ -20,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 def serve(config_path: Path, address: str | None) -> int:
     """Serve on the inherited sockets, else on `address`, until SIGTERM."""
-    from gitopsd import daemon
+    from gitopsd import daemon, listeners
 
     journal.set_up_log()
     try:
-        sockets = daemon.inherited_sockets()
+        sockets = listeners.inherited()
         opened = None if sockets else address
         if opened:
-            sockets = [daemon.open_socket(opened)]
+            sockets = [listeners.open_at(opened)]
     except GitopsdError as error:
         _log.error("%s", error)
         return EXIT_USAGE

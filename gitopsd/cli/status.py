@@ -15,8 +15,9 @@ from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes, of_rules, of_units, of_waiting, states_of_units
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Hold, Job, JobState, Repo, Trigger
+from gitopsd.model import Hold, Job, JobState, Trigger
 from gitopsd.runner import UnitState, unit_of
+from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
 
 NEVER_SYNCED = "new"

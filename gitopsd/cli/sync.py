@@ -14,8 +14,9 @@ from gitopsd.cli.logs import Tail
 from gitopsd.cli.screen import Screen
 from gitopsd.discovery import find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Job, JobState, Repo, Trigger
+from gitopsd.model import Job, JobState, Trigger
 from gitopsd.runner import Runner
+from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
 
 _POLL_SEC = 0.05

@@ -15,8 +15,9 @@ from gitopsd.cli.exits import EXIT_DONE
 from gitopsd.cli.problems import of_daemon, of_remotes
 from gitopsd.cli.status import hold_of
 from gitopsd.discovery import find_repo
-from gitopsd.model import Decision, Delivery, Hold, Job, JobState, Repo
+from gitopsd.model import Decision, Delivery, Hold, Job, JobState
 from gitopsd.references import called
+from gitopsd.settings import Repo
 from gitopsd.store import Store, path_in
 
 _LOOK_BACK = 1000

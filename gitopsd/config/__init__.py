@@ -1,10 +1,8 @@
 """YAML + JSON Schema → frozen dataclasses; every error at once, with its path."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +12,7 @@ from gitopsd.config.places import place_problems, project_problems, releases_of
 from gitopsd.config.repos import data_of, repo_of, retry_data, retry_of
 from gitopsd.config.values import duration, seconds, size
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Keep, Limits, Notify, Proxy, Receiver, Retry
+from gitopsd.settings import Config, Keep, Limits, Notify, Proxy, Receiver, Retry
 
 __all__ = [
     "DEFAULT_PATH",
@@ -184,6 +182,8 @@ def _receiver_problems(file: ConfigFile) -> Iterator[str]:
 
 def _is_network(text: str) -> bool:
     try:
+        from ipaddress import ip_network  # noqa: PLC0415 - not for what is in force already, as each sync gets it
+
         return text == "unix" or bool(ip_network(text, strict=False))
     except ValueError:
         return False
@@ -246,6 +246,8 @@ def dump(config: Config) -> str:
 
 def digest(config: Config) -> str:
     """What tells two configurations apart."""
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, which a sync can do without
+
     return hashlib.sha256(dump(config).encode()).hexdigest()
 
 

@@ -1,6 +1,5 @@
 """One file of the configuration: its data, the line of every key, and what is wrong with its values."""
 
-import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -78,6 +77,8 @@ def _unknown_keys(
     file: ConfigFile, where: KeyPath, found: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[str]:
     for key in (key for key in found if key not in known):
+        import difflib  # noqa: PLC0415 - for who has made a mistake
+
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
         yield file.problem((*where, key), f"unknown key; {hint}")

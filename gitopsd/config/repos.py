@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gitopsd.config.values import duration, seconds
-from gitopsd.model import Health, Repo, Retry, Statuses
+from gitopsd.settings import Health, Repo, Retry, Statuses
 
 _BRANCHES = "refs/heads/"
 _WORDS = ("gate", "deploy", "units", "merge_by", "images")

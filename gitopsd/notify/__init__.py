@@ -3,7 +3,7 @@
 It goes by the records and by what it noted there of what it told, so that it does not matter who starts it, or when.
 """
 
-from gitopsd.model import Config
+from gitopsd.settings import Config
 
 HARD_LIMIT_SEC = 900.0
 """When a notifier is killed by whoever has started it. It comes to its end by itself before that."""

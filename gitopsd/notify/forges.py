@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 from gitopsd import __version__, systemd
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Repo
 from gitopsd.notify.news import plain
 from gitopsd.notify.patience import all_within
 from gitopsd.remotes import normalise_url
+from gitopsd.settings import Repo
 
 PENDING, SUCCESS, FAILURE = "pending", "success", "failure"
 

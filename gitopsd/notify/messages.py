@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gitopsd.model import Config
 from gitopsd.notify import news, targets
 from gitopsd.notify.news import Kind, Message, Told
 from gitopsd.notify.targets import Target
 from gitopsd.notify.troubles import Troubles, of_target
+from gitopsd.settings import Config
 from gitopsd.store import Store
 from gitopsd.store.notes import TOLD_NOTE
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from gitopsd import lock
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config
 from gitopsd.notify.messages import Messenger
 from gitopsd.notify.statuses import Reporter
+from gitopsd.settings import Config
 from gitopsd.store import Store
 
 _log = logging.getLogger(__name__)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gitopsd import systemd
-from gitopsd.model import DONE, Job, JobState, Repo, Trigger
+from gitopsd.model import DONE, Job, JobState, Trigger
 from gitopsd.notify import forges, news
 from gitopsd.notify.forges import FAILURE, PENDING, SUCCESS, Answer, Status
 from gitopsd.notify.troubles import Troubles, of_repo
 from gitopsd.references import is_revision
+from gitopsd.settings import Repo
 from gitopsd.store import Store
 from gitopsd.store.notes import STATUSES_NOTE
 

@@ -5,7 +5,6 @@ from typing import Protocol
 
 from gitopsd import config as configuration
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config
 from gitopsd.runner.local import LocalRunner, start_notifier
 from gitopsd.runner.units import (
     DAEMON_UNIT,
@@ -27,6 +26,7 @@ from gitopsd.runner.units import (
     unit_states,
     variables_of_daemon,
 )
+from gitopsd.settings import Config
 
 __all__ = [
     "DAEMON_UNIT",

@@ -12,6 +12,8 @@ from gitopsd import process, systemd
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SEC = 2 * process.GRACE_SEC
 _STDERR = 2
+_NICENESS = 10
+"""Of a sync: while the machine is busy, deliveries are answered first."""
 
 
 class LocalRunner:
@@ -42,6 +44,7 @@ class LocalRunner:
         self._children[repo] = child
 
         def wait() -> None:
+            process.step_back(child, _NICENESS)
             code = child.wait()
             with self._ended:
                 del self._children[repo]

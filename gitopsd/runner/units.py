@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib.util
 import logging
 import os
 import re
@@ -72,6 +71,8 @@ def reason_against() -> str:
         return "systemd has not booted this host"
     if not any((directory / _TEMPLATE).exists() for directory in _UNIT_DIRECTORIES):
         return f"{_TEMPLATE} is not installed"
+    import importlib.util  # noqa: PLC0415 - a sync has no use for it
+
     if importlib.util.find_spec("pystemd") is None:
         return "pystemd is not installed (python3-pystemd)"
     return ""

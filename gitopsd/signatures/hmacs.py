@@ -29,7 +29,7 @@ def verify(scheme: HmacScheme, request: Request, secrets: Sequence[Secret]) -> S
 
     def proves(secret: Secret) -> bool:
         # Bytes, as compare_digest refuses text that is not ASCII.
-        wanted = hmac.new(secret.value, signed, algorithm).hexdigest().encode("ascii")
+        wanted = hmac.digest(secret.value, signed, algorithm).hex().encode("ascii")
         return hmac.compare_digest(wanted, candidate_bytes)
 
     return proven(secrets, proves, problem)

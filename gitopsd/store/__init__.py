@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gitopsd.errors import StoreError
-from gitopsd.model import Body, Decision, Delivery, Job, JobState, Keep, Match, Outcome, Retry, Trigger
+from gitopsd.model import Body, Decision, Delivery, Job, JobState, Match, Outcome, Trigger
+from gitopsd.settings import Keep, Retry
 from gitopsd.store import deliveries, jobs, notes
 from gitopsd.store.database import Connection, Database, Row
 from gitopsd.store.jobs import DRIFT
@@ -40,11 +41,12 @@ class Store:
     Every method raises StoreError, and then nothing of what it was to write is there.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, clock: Callable[[], float], pause: Callable[[], None] = lambda: None) -> None:
+        """`pause` lets those who record deliveries at the same time come as far as to share a transaction."""
+        self._database = Database(path, pause)
         self._transaction, self._read = self._database.transaction, self._database.read
         self._clock = clock
-        self._peeked: dict[str, tuple[str, Any]] = {}
+        self._peeked: dict[str, tuple[int, Any]] = {}
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -134,9 +136,9 @@ class Store:
         rows = self._read(f"SELECT repo FROM jobs WHERE {_DUE} ORDER BY due_at, id", (now, now))
         return [row["repo"] for row in rows]
 
-    def next_due_at(self) -> float | None:
-        """When the next pending job that is not due yet will be, in epoch seconds."""
-        rows = self._read("SELECT min(due_at) AS at FROM jobs WHERE state = 'pending' AND due_at > ?", (self._clock(),))
+    def next_due_at(self, after: float) -> float | None:
+        """When the next pending job is due that was not at the time `after`; both in epoch seconds."""
+        rows = self._read("SELECT min(due_at) AS at FROM jobs WHERE state = 'pending' AND due_at > ?", (after,))
         return rows[0]["at"] if rows else None
 
     def waiting(self) -> list[Job]:
@@ -286,6 +288,7 @@ class Store:
         """Keep a JSON value under `key`."""
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))
+        self._peeked.pop(key, None)
 
     def read_note(self, key: str) -> Any:
         """The JSON value under `key`; None if there is none, or one of another form than `notes` says."""
@@ -293,15 +296,11 @@ class Store:
         return notes.value_of(key, rows[0]["value"]) if rows else None
 
     def peek_note(self, key: str) -> Any:
-        """As `read_note`, for who asks often: the value is shared, and must not be changed."""
-        rows = self._read("SELECT value FROM notes WHERE key = ?", (key,))
-        if not rows:
-            return None
-        text, value = self._peeked.get(key, ("", None))
-        if text != rows[0]["value"]:
-            text = rows[0]["value"]
-            value = notes.value_of(key, text)
-            self._peeked[key] = text, value
+        """As `read_note`, for who asks often and alone writes it: the value is shared, and must not be changed."""
+        opened, value = self._peeked.get(key, (-1, None))
+        if opened != self._database.opened:
+            opened, value = self._database.opened, self.read_note(key)
+            self._peeked[key] = opened, value
         return value
 
     def _in_state(self, state: str) -> list[Job]:

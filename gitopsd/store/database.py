@@ -1,12 +1,13 @@
 """One SQLite file: opened on first use, shared by threads and processes, mended without a restart."""
 
+import fcntl
 import grp
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +20,7 @@ Row = sqlite3.Row
 
 _BUSY_SEC = 5.0
 _MANY_PAGES = 4096  # 16 MB
+_LOG_PAGES = 4096
 _LARGEST_LOG = 16 * 1024 * 1024
 
 T = TypeVar("T")
@@ -30,10 +32,17 @@ class Database:
     Who reads does not wait for the disk, as whoever writes does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pause: Callable[[], None] = lambda: None) -> None:
+        """`pause` lets others come as far as to share a transaction, where somebody knows of others."""
         self._writer, self._reader = _Link(path), _Link(path)
+        self._pause = pause
         self._queue: list[_Turn[Any]] = []
         self._queueing = threading.Lock()
+
+    @property
+    def opened(self) -> int:
+        """How often a file was opened to write into it: another one may lie there each time."""
+        return self._writer.opened
 
     def close(self) -> None:
         """Close the file."""
@@ -60,6 +69,7 @@ class Database:
         turn = _Turn(work)
         with self._queueing:
             self._queue.append(turn)
+        self._pause()
         # Whoever gets the guard does what has gathered behind it. The others then find that theirs is done.
         with self._writer.guard:
             if not turn.is_over:
@@ -70,17 +80,14 @@ class Database:
         with self._queueing:
             turns, self._queue = self._queue, []
         try:
-            with self._writer.use_guarded() as connection, _transaction(connection):
-                for turn in turns:
-                    turn.take(connection)
+            while left := [turn for turn in turns if not turn.is_over]:
+                with self._writer.use_guarded() as connection:
+                    _take(connection, left)
         except BaseException as error:
             for turn in turns:
                 turn.fail(error)
             if not isinstance(error, StoreError):
                 raise
-        finally:
-            for turn in turns:
-                turn.is_over = True
 
     def give_back(self) -> None:
         """Give the disk back what is free in the file, where that is a lot. Nobody can write meanwhile."""
@@ -102,20 +109,20 @@ class _Turn(Generic[T]):
         self.is_over = False
 
     def take(self, connection: Connection) -> None:
-        """Do the work, or leave nothing of it."""
-        connection.execute("SAVEPOINT turn")
+        """Do the work. Raises _SpoiltError where it cannot be done: the others have to begin anew without it."""
         try:
-            self._result.append(self._work(connection))
+            self._result = [self._work(connection)]
         except sqlite3.Error:
-            raise  # it may have ended the whole transaction
-        except Exception as error:  # noqa: BLE001 - raised where it belongs
-            self._error = error
-            connection.execute("ROLLBACK TO turn")
-        connection.execute("RELEASE turn")
+            raise
+        except Exception as error:
+            self._error, self.is_over = error, True
+            raise _SpoiltError from error
 
     def fail(self, error: BaseException) -> None:
-        """The transaction came to nothing."""
-        self._error = self._error or StoreError(str(error) if isinstance(error, StoreError) else f"store: {error!r}")
+        """The transaction came to nothing, and with it this, unless it was over before."""
+        if not self.is_over:
+            text = str(error) if isinstance(error, StoreError) else f"store: {error!r}"
+            self._error, self.is_over = StoreError(text), True
 
     def outcome(self) -> T:
         """What the work gave, or its error. Raises StoreError."""
@@ -124,6 +131,22 @@ class _Turn(Generic[T]):
         if self._error:
             raise self._error
         return self._result[0]
+
+
+class _SpoiltError(Exception):
+    pass
+
+
+def _take(connection: Connection, turns: Sequence[_Turn[Any]]) -> None:
+    """Take all the turns in one transaction; if one cannot be taken, that one is over, and nothing is done."""
+    try:
+        with _transaction(connection):
+            for turn in turns:
+                turn.take(connection)
+    except _SpoiltError:
+        return
+    for turn in turns:
+        turn.is_over = True
 
 
 @contextmanager
@@ -147,9 +170,11 @@ class _Link:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)
         self.guard = threading.Lock()
         self._connection: Connection | None = None
-        self._opened = (0, 0)
+        self._place = (0, 0)
+        self.opened = 0
 
     def close(self) -> None:
         """Close it."""
@@ -178,7 +203,7 @@ class _Link:
 
     def _open(self) -> Connection:
         # Who moved the file away wants a new one; what went into the old one would never be seen by a sync.
-        if self._connection is not None and self._identity() != self._opened:
+        if self._connection is not None and self._identity() != self._place:
             self._disconnect()
         if self._connection is None:
             modes.make_directory(self._path.parent)
@@ -190,7 +215,8 @@ class _Link:
                 connection.close()
                 raise
             self._connection = connection
-            self._opened = self._identity()
+            self._place = self._identity()
+            self.opened += 1
         return self._connection
 
     def _make_file(self) -> None:
@@ -198,13 +224,18 @@ class _Link:
         if self._path.is_symlink():  # others may write into that directory, too: they must not choose another file
             raise StoreError(f"store {self._path}: it is a link; remove it")
         # Never open one that is there: to close it again would let go of the locks that SQLite has on it elsewhere.
-        if not self._path.exists():
-            with suppress(FileExistsError):
+        if self._path.exists():
+            return
+        with _locked(self._path.parent):  # or a second one who makes it would take away what the first one has opened
+            if not self._path.exists():
+                # SQLite would take these for the new file's, although whoever has the old one open still uses them.
+                for left_behind in ("-wal", "-shm"):
+                    Path(f"{self._path}{left_behind}").unlink(missing_ok=True)
                 os.close(modes.open_file(self._path, os.O_RDWR | os.O_EXCL))
 
     def _identity(self) -> tuple[int, int]:
         try:
-            found = self._path.stat()
+            found = os.stat(self._name)  # noqa: PTH116 - each read and each write asks, and a Path takes its time
         except FileNotFoundError:
             return (0, 0)
         return (found.st_dev, found.st_ino)
@@ -215,11 +246,22 @@ class _Link:
             self._connection = None
 
 
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _prepare(connection: Connection) -> None:
     connection.row_factory = Row
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")  # what a large transaction took is given back
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")  # a page that changes often is written back once
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # one user may have written the file, and another opens it
     tables.see_to(connection)

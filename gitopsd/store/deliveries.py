@@ -57,14 +57,16 @@ def insert(connection: Connection, delivery: Delivery, matches: Sequence[tuple[M
         ),
     )
     number = int(cursor.lastrowid or 0)
-    connection.executemany(
-        "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
-        [(number, match.repo, job, match.reason and match.reason[:_MAX_REASON]) for match, job in matches],
-    )
-    connection.executemany(
-        "INSERT INTO skips (delivery, repo, revision, skipped_from) VALUES (?, ?, ?, ?)",
-        [(number, match.repo, match.revision, match.skipped_from) for match, _ in matches if match.skipped_from],
-    )
+    for match, job in matches:
+        connection.execute(
+            "INSERT INTO matches (delivery, repo, job, reason) VALUES (?, ?, ?, ?)",
+            (number, match.repo, job, match.reason and match.reason[:_MAX_REASON]),
+        )
+        if match.skipped_from:
+            connection.execute(
+                "INSERT INTO skips (delivery, repo, revision, skipped_from) VALUES (?, ?, ?, ?)",
+                (number, match.repo, match.revision, match.skipped_from),
+            )
     return number
 
 

@@ -10,6 +10,9 @@ from gitopsd.store.rows import JOBS, images_text, job_of
 DRIFT = "drift: "
 """How the reason of a job begins that was refused because of drift: docs/engine.md."""
 
+# A push that follows others waits until none has come for a moment, but never for long.
+_QUIET_SEC, _LONGEST_STORM_SEC = 0.1, 5.0
+
 # Nothing new, that is: drift that was found before, too.
 _FOUND_NOTHING = f"""CASE WHEN trigger = 'poll' AND delivery IS NULL
     AND (state = 'unchanged' OR (state = 'refused' AND reason LIKE '{DRIFT}%')) THEN state || reason END"""
@@ -18,20 +21,23 @@ _FOUND_NOTHING = f"""CASE WHEN trigger = 'poll' AND delivery IS NULL
 def enqueue(
     connection: Connection, match: Match, trigger: Trigger, delivery: str | None, now: float, *, force: bool = False
 ) -> int:
-    """The id of the pending job that now stands for this wish, due at once: but with a rollback when that is."""
+    """The id of the pending job that now stands for this wish.
+
+    It is due at once: but with a rollback when that is, and in a storm of pushes when that is over.
+    """
     waiting, force = pending(connection, match.repo), force or match.force
     # Whoever rolls back wants nothing of what was asked for before.
     before = None if trigger is Trigger.ROLLBACK else waiting
     images = (*(before.images if before else ()), *match.images)
     event = match.event or (before.event if before else None)
     if waiting and not _gives_way(waiting, trigger):
-        due_at = waiting.due_at if waiting.trigger is Trigger.ROLLBACK else now
         connection.execute(
-            """UPDATE jobs SET due_at = min(due_at, ?), force = max(force, ?), delivery = coalesce(?, delivery),
+            """UPDATE jobs SET due_at = ?, force = max(force, ?), delivery = coalesce(?, delivery),
             ref = coalesce(?, ref), revision = coalesce(?, revision) WHERE id = ?""",
-            (due_at, force, delivery, match.ref or None, match.revision, waiting.id),
+            (_due_with(waiting, trigger, now), force, delivery, match.ref or None, match.revision, waiting.id),
         )
-        _wish(connection, waiting.id, event, images)
+        if (event, images) != (waiting.event, waiting.images):
+            _wish(connection, waiting.id, event, images)
         return waiting.id
     if waiting:
         reason = "a newer wish came" if before else "a rollback came"
@@ -45,7 +51,7 @@ def enqueue(
         (
             match.repo,
             trigger,
-            now,
+            now + (_QUIET_SEC if trigger is Trigger.WEBHOOK and _is_running(connection, match.repo) else 0),
             now,
             delivery,
             match.ref or None,
@@ -57,6 +63,20 @@ def enqueue(
     job_id = int(cursor.lastrowid or 0)
     _wish(connection, job_id, event, images)
     return job_id
+
+
+def _due_with(waiting: Job, trigger: Trigger, now: float) -> float:
+    """When a pending job is due that takes a wish in."""
+    if waiting.trigger is Trigger.ROLLBACK or waiting.due_at <= now:
+        return waiting.due_at
+    if trigger is not Trigger.WEBHOOK:
+        return now
+    return min(waiting.created_at + _LONGEST_STORM_SEC, now + _QUIET_SEC)
+
+
+def _is_running(connection: Connection, repo: str) -> bool:
+    query = "SELECT 1 FROM jobs WHERE repo = ? AND state = 'running'"
+    return connection.execute(query, (repo,)).fetchone() is not None
 
 
 def _gives_way(waiting: Job, trigger: Trigger) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gitopsd import script
-from gitopsd.model import Config, Job, JobState, Outcome, Repo, Trigger
+from gitopsd.model import Job, JobState, Outcome, Trigger
+from gitopsd.settings import Config, Repo
 from tests.engine import DEPLOY_FAILED, SCRIPT, TRY_AGAIN
 from tests.remote import Remote, git
 from tests.strategies import STRATEGIES, Host, copy_of

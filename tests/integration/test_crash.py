@@ -153,7 +153,7 @@ def test_sigterm_lets_a_sync_end_that_needs_less_than_stop_timeout(site: Site) -
     wait_for(lambda: "stopping" in site.log(), "the daemon to stop")
     gate.touch()
 
-    assert site.stop() == 0
+    assert site.wait_for_end() == 0
     assert [job["state"] for job in site.jobs("blog")] == ["succeeded"]
 
 

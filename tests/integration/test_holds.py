@@ -13,7 +13,8 @@ import pytest
 
 from gitopsd import holds, lock
 from gitopsd.cli.status import hold_of
-from gitopsd.model import Config, Hold
+from gitopsd.model import Hold
+from gitopsd.settings import Config
 from tests.conftest import ForNobody
 from tests.remote import Remote, git
 from tests.site import WAIT_SEC, Site, wait_for

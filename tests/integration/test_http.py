@@ -470,7 +470,7 @@ def test_a_daemon_that_is_told_to_end_finishes_the_delivery_in_flight(site: Site
         wait_for(lambda: "info: stopping" in site.log(), "the daemon to stop")
         client.sendall(body)
         answer = client.makefile("rb").read()
-    assert site.stop() == 0
+    assert site.wait_for_end() == 0
     assert answer.startswith(b"HTTP/1.1 202 ")
     assert [job["delivery"] for job in site.jobs("blog")] == ["last"]
     assert hashlib.sha256(body).hexdigest() not in answer.decode()

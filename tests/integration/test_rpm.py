@@ -198,6 +198,7 @@ def fedora(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     libraries = {
         "falcon": "1:3.1.3",
         "filelock": "3.15.4",
+        "greenlet": "3.1.1",
         "jsonschema": "4.19.1",
         "pystemd": "0.13.2",
         "pyyaml": "6.0.1",

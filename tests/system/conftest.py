@@ -1,20 +1,16 @@
 """Hosts for system tests, or the reason why there are none."""
 
-import os
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system import roots
-from tests.system.host import Host
+from tests.system.host import Host, what_is_missing
 
 # The whole of it: making a root tree, where there is none in the cache yet, is part of the first test's set-up.
 _LIMIT_SEC = 600
-_TOOLS = ("systemd-nspawn", "mmdebstrap", "nsenter", "unshare", "setpriv")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +35,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Host]]:
     """Makes hosts of a release that are switched off; ends them all at the end of the run. Skips where it cannot."""
-    if reason := _what_is_missing():
+    if reason := what_is_missing():
         pytest.skip(reason)
     try:
         trees = roots.trees(roots.RELEASES)
@@ -61,15 +57,6 @@ def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
         for host in made:
             host.close()
         signal.signal(signal.SIGTERM, terminated)
-
-
-def _what_is_missing() -> str:
-    if sys.platform != "linux":
-        return "hosts can be booted on Linux only"
-    if os.geteuid() != 0:
-        return "only root can boot a host"
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    return f"not installed here: {', '.join(missing)}" if missing else ""
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ WEBHOOK = "/api/webhook/gitops"
 CONFIG = "/etc/gitopsd/gitopsd.yaml"
 SECRET_FILE = "/etc/gitopsd/secrets/github-webhook-secret"
 
+_TOOLS = ("systemd-nspawn", "mmdebstrap", "nsenter", "unshare", "setpriv")
+_PAUSE_SEC = 0.1  # to look is a command in the host, and takes its time from what is waited for
 _CHECKOUT = Path(__file__).parents[2]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -348,7 +351,7 @@ class Host:
     def wait_for(self, condition: Callable[[], Any], what: str, limit_sec: float = WAIT_SEC) -> Any:
         """What `condition` gives as soon as it is true; what the host has said belongs to the failure."""
         try:
-            return _wait_for(condition, f"{what} of {self.name}", limit_sec)
+            return _wait_for(condition, f"{what} of {self.name}", limit_sec, _PAUSE_SEC)
         except AssertionError as error:
             error.add_note(self._last_words())
             raise
@@ -503,3 +506,13 @@ def _packed_checkout() -> bytes:
             if os.path.lexists(_CHECKOUT / name):  # deleted, and that is not committed yet
                 archive.add(_CHECKOUT / name, name, recursive=False)
     return packed.getvalue()
+
+
+def what_is_missing() -> str:
+    """Why no host can be booted here; "" if nothing speaks against it so far."""
+    if sys.platform != "linux":
+        return "hosts can be booted on Linux only"
+    if os.geteuid() != 0:
+        return "only root can boot a host"
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    return f"not installed here: {', '.join(missing)}" if missing else ""

@@ -1,13 +1,24 @@
 """What an operator does on a host: name repos, switch gitopsd on, look at what became of it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from gitopsd.store import path_in
 from tests.system.host import Host
 
 SOCKET = "gitopsd.socket"
 DAEMON = "gitopsd.service"
 SYNC_USER = "gitopsd-sync"
+
+_STATES = """
+import sqlite3, sys
+try:
+    store = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+    print(*(state for (state,) in store.execute("SELECT state FROM jobs WHERE repo = ? ORDER BY id", (sys.argv[2],))))
+except sqlite3.OperationalError:
+    pass  # it is not there yet, or somebody is just making it
+"""
 
 
 def add_repos(
@@ -51,12 +62,16 @@ def jobs(host: Host, name: str) -> list[dict[str, Any]]:
 def wait_for_job(host: Host, name: str, *states: str, count: int = 1) -> dict[str, Any]:
     """The last of `count` or more jobs of the repo that are in one of `states`."""
 
-    def found() -> list[dict[str, Any]]:
-        of_them = [job for job in jobs(host, name) if job["state"] in states]
-        return of_them if len(of_them) >= count else []
+    def are_there() -> bool:
+        return sum(state in states for state in _states(host, name)) >= count
 
-    last: list[dict[str, Any]] = host.wait_for(found, f"{count} job(s) of {name} in {states}")
-    return last[-1]
+    host.wait_for(are_there, f"{count} job(s) of {name} in {states}")
+    return [job for job in jobs(host, name) if job["state"] in states][-1]
+
+
+def _states(host: Host, name: str) -> list[str]:
+    """Those of the jobs of a repo, oldest first; none while there is no store. Read directly: a loop asks often."""
+    return host.run("python3", "-c", _STATES, str(path_in(Path("/var/lib/gitopsd"))), name).stdout.split()
 
 
 def deployed(host: Host, name: str) -> str:
@@ -70,7 +85,7 @@ def wait_until_deployed(host: Host, name: str, revision: str) -> None:
 
 
 def _unfinished(host: Host, name: str) -> bool:
-    return any(job["state"] in ("pending", "running") for job in jobs(host, name))
+    return not {"pending", "running"}.isdisjoint(_states(host, name))
 
 
 def is_active(host: Host, unit: str) -> bool:

@@ -23,8 +23,8 @@ RELEASES = tuple(SUITES)
 _PACKAGES = [
     *("systemd", "systemd-sysv", "dbus", "polkitd", "procps", "iproute2"),
     *("git", "openssh-client", "openssh-server"),
-    *("python3", "python3-falcon", "python3-filelock", "python3-jsonschema", "python3-pystemd", "python3-rich"),
-    *("python3-sdnotify", "python3-waitress", "python3-yaml"),
+    *("python3", "python3-falcon", "python3-filelock", "python3-greenlet", "python3-jsonschema", "python3-pystemd"),
+    *("python3-rich", "python3-sdnotify", "python3-waitress", "python3-yaml"),
     "apprise",
 ]
 # What would start on its own while a test looks, or has no disk to work on.

@@ -577,7 +577,7 @@ def test_the_deb_holds_nothing_of_its_dependencies_and_no_compiled_module(deb: P
     assert [path for path in files if path.endswith((".py", ".pyc")) and not path.startswith(ours[0])] == []
     assert [path for path in files if "__pycache__" in path] == []
     depends = run_here("dpkg-deb", "--field", deb, "Depends")
-    for name in ("falcon", "waitress", "yaml", "filelock", "sdnotify", "pystemd", "jsonschema", "rich"):
+    for name in ("falcon", "waitress", "yaml", "filelock", "greenlet", "sdnotify", "pystemd", "jsonschema", "rich"):
         assert f"python3-{name}" in depends
     engine = tmp_path / modules / "gitopsd" / "gitops_sync.sh"
     assert not engine.is_symlink()

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as some
 
 from gitopsd.clients import UNIX, client_of, is_in
-from gitopsd.model import Proxy
+from gitopsd.settings import Proxy
 
 CLIENT, STRANGER, PROXY = "203.0.113.7", "198.51.100.9", "10.0.0.1"
 CHAIN = Proxy(trusted=("10.0.0.0/8", "2001:db8:aaaa::/48"), header="X-Forwarded-For")
@@ -52,6 +52,12 @@ def test_the_other_end_of_a_unix_socket_is_no_address(peer: str) -> None:
     assert client_of(peer, {}, Proxy()) == UNIX
     assert client_of(peer, {"X-FORWARDED-FOR": CLIENT}, CHAIN) == UNIX
     assert client_of(peer, {}, ON_A_SOCKET) == UNIX
+
+
+def test_a_text_without_an_end_is_no_address_and_nothing_that_is_remembered() -> None:
+    for length in range(100, 200):
+        assert client_of("127.0.0.1", {"CF-CONNECTING-IP": f"fe80::1%{'x' * length}"}, CLOUDFLARED) == ""
+    assert client_of("127.0.0.1", {"CF-CONNECTING-IP": "fe80::1%eth0"}, CLOUDFLARED) == "fe80::1"
 
 
 @pytest.mark.parametrize("other", ["X-FORWARDED-FOR", "X-REAL-IP", "FORWARDED", "CF-CONNECTING-IPV6", "CLIENT-IP"])

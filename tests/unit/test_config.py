@@ -16,8 +16,8 @@ from hypothesis import strategies as some
 from gitopsd import process
 from gitopsd.config import DEFAULT_RECEIVER, default_state_dir, dump, has_credentials, load, schema
 from gitopsd.errors import ConfigError
-from gitopsd.model import Config, Health, Keep, Limits, Notify, Proxy, Receiver, Repo, Retry, Statuses
 from gitopsd.providers import PROVIDERS
+from gitopsd.settings import Config, Health, Keep, Limits, Notify, Proxy, Receiver, Repo, Retry, Statuses
 from tests.conftest import ForNobody
 
 BLOG = {"url": "git@github.com:me/blog.git", "path": "/srv/blog"}

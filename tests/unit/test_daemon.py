@@ -1,18 +1,26 @@
 """How a daemon that ends by itself tells whether another one is needed. All else of it is tested as a process."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gitopsd import config as configuration
+from gitopsd import daemon as module
 from gitopsd.daemon import Daemon
+from gitopsd.discovery import Found
 from gitopsd.model import Trigger
+from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
+from tests.site import wait_for
 
 # Where there is no systemd, sdnotify leaves its socket to the end.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+REPO = Repo(name="blog", url="https://github.com/me/blog.git", ref="main", path=Path("/srv/blog"))
 
 
 @pytest.fixture
@@ -68,3 +76,32 @@ def test_records_that_cannot_be_read_at_the_end_have_another_one_started(
     monkeypatch.setattr(daemon, "_stop", after(daemon._stop, break_store))
 
     assert not daemon.run()
+
+
+def test_a_root_that_hangs_holds_up_one_request_for_a_moment_and_none_after_it(
+    daemon: Daemon, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon._serving = daemon._prepare(configuration.load(daemon._config_path))
+    looks, gate = [0], threading.Event()
+
+    def find(_config: Config) -> Found:
+        looks[0] += 1
+        assert gate.wait(30)
+        return Found(repos={"blog": REPO}, problems={})
+
+    monkeypatch.setattr(module, "find_repos", find)
+    monkeypatch.setattr(module, "_RESCAN_PATIENCE_SEC", 0.01)
+
+    assert [dict(daemon._rescan()) for _ in range(3)] == [{}] * 3
+    assert looks == [1]
+
+    gate.set()
+    wait_for(lambda: daemon._serving and "blog" in daemon._serving.repos, "what was found")
+    wait_for(lambda: store.due() == ["blog"], "a job for whose push has had its answer")
+    assert list(daemon._rescan()) == ["blog"]
+    assert looks == [1]
+    daemon._end_round()
+    daemon._rescan()
+    assert looks == [2]
+    daemon._web.start()
+    daemon._web.stop()

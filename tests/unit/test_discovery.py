@@ -10,7 +10,7 @@ import pytest
 
 from gitopsd.discovery import Found, find_repo, find_repos
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Repo
+from gitopsd.settings import Config, Repo
 from tests.conftest import ForNobody
 from tests.remote import git
 

@@ -11,7 +11,8 @@ import pytest
 from gitopsd import dispatcher, holds, lock
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Hold, JobState, Outcome, Retry, Trigger
+from gitopsd.model import Hold, JobState, Outcome, Trigger
+from gitopsd.settings import Config, Retry
 from gitopsd.store import Store, path_in
 from tests.site import wait_for
 
@@ -481,7 +482,15 @@ def test_a_job_that_is_due_and_held_does_not_make_it_look_more_often(house: Hous
     house.hold("blog")
     house.want("blog")
     house.look()
-    assert house.dispatcher._pause_sec() == 5.0
+    assert house.dispatcher._pause_sec(house.now) == 5.0
+
+
+def test_what_became_due_since_it_looked_is_looked_at_at_once(house: House) -> None:
+    house.hold("blog")
+    looked_at = house.now - 0.02
+    house.want("blog")
+    house.look()
+    assert house.dispatcher._pause_sec(looked_at) == 0.0
 
 
 def test_what_is_held_takes_no_place_of_those_that_may_run(house: House) -> None:

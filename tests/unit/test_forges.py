@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Repo, Statuses
 from gitopsd.notify import forges
 from gitopsd.notify.forges import FAILURE, PENDING, SUCCESS, Answer, Status
+from gitopsd.settings import Repo, Statuses
 from tests.listener import Listener
 
 REVISION = "a" * 40

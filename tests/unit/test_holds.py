@@ -14,7 +14,8 @@ import pytest
 from gitopsd import holds, runner
 from gitopsd.cli import poll, serve
 from gitopsd.errors import GitopsdError
-from gitopsd.model import Config, Hold, Job, JobState, Trigger
+from gitopsd.model import Hold, Job, JobState, Trigger
+from gitopsd.settings import Config
 from gitopsd.store import Store
 from gitopsd.store import path_in as store_path
 from tests.conftest import ForNobody

@@ -15,25 +15,12 @@ from hypothesis import strategies as some
 from gitopsd import intake
 from gitopsd.errors import PayloadError, StoreError
 from gitopsd.intake import MAX_KEPT, Content
-from gitopsd.model import (
-    Body,
-    Config,
-    Decision,
-    Delivery,
-    Event,
-    Image,
-    Keep,
-    Match,
-    Receiver,
-    RefUpdate,
-    RemoteName,
-    Repo,
-    Request,
-    Secret,
-)
+from gitopsd.model import Body, Decision, Delivery, Event, Image, Match, RefUpdate, RemoteName, Request, Secret
 from gitopsd.providers import PROVIDERS
+from gitopsd.settings import Config, Keep, Receiver, Repo
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import REMOTES_NOTE
+from tests import records
 
 NOW = 1_700_000_000.0
 BEFORE, REVISION = "2" * 40, "1" * 40
@@ -389,17 +376,8 @@ def reread_of(provider: str, content: Content, number: int = 7) -> Content:
 
 
 def delivery(delivery_id: str, number: int = 0) -> Delivery:
-    return Delivery(
-        receiver="hub",
-        delivery_id=delivery_id,
-        event="push",
-        remote="me/blog",
-        ref=MAIN,
-        revision=REVISION,
-        decision=Decision.ACCEPTED,
-        reason="",
-        received_at=NOW,
-        number=number,
+    return records.push(
+        delivery_id, at=NOW, receiver="hub", revision=REVISION, decision=Decision.ACCEPTED, number=number
     )
 
 

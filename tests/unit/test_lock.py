@@ -144,6 +144,18 @@ def test_the_descriptor_given_is_the_one_of_the_lock_and_no_child_gets_it_unaske
         assert not os.get_inheritable(fd)
 
 
+def test_the_descriptor_given_is_not_that_of_who_has_the_file_open_and_waits(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "blog"):
+        pass
+    waiting = os.open(tmp_path / "locks" / "blog.lock", os.O_RDWR)
+    try:
+        with lock.hold(tmp_path, "blog") as fd:
+            assert fd != waiting
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # who holds it may take it again
+    finally:
+        os.close(waiting)
+
+
 def test_looking_whether_it_is_free_does_not_take_it(tmp_path: Path) -> None:
     assert lock.is_free(tmp_path, "blog")
     assert lock.is_free(tmp_path, "blog")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from gitopsd.model import Job, JobState, Notify, Trigger
+from gitopsd.model import Job, JobState, Trigger
 from gitopsd.notify import news
 from gitopsd.notify.news import Kind, Told
+from gitopsd.settings import Notify
 
 NOW = 1_700_000_000.0
 OLD, NEW = "a" * 40, "b" * 40

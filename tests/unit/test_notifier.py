@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from gitopsd import lock
-from gitopsd.model import Config, JobState, Notify, Outcome, Retry, Trigger
+from gitopsd.model import JobState, Outcome, Trigger
 from gitopsd.notify.messages import Messenger
 from gitopsd.notify.news import Message
 from gitopsd.notify.notifier import Notifier
 from gitopsd.notify.statuses import Reporter
 from gitopsd.notify.targets import Target
 from gitopsd.notify.troubles import Troubles
+from gitopsd.settings import Config, Notify, Retry
 from gitopsd.store import Store, path_in
 
 NOW = 1_700_000_000.0

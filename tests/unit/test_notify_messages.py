@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gitopsd.model import Config, JobState, Notify, Outcome, Retry, Trigger
+from gitopsd.model import JobState, Outcome, Trigger
 from gitopsd.notify.messages import Messenger
 from gitopsd.notify.news import Message
 from gitopsd.notify.targets import Target
 from gitopsd.notify.troubles import Troubles
+from gitopsd.settings import Config, Notify, Retry
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import TOLD_NOTE, UNTOLD_NOTE
 

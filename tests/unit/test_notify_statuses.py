@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gitopsd.model import Job, JobState, Outcome, Repo, Retry, Statuses, Trigger
+from gitopsd.model import Job, JobState, Outcome, Trigger
 from gitopsd.notify import statuses
 from gitopsd.notify.forges import Answer, Status
 from gitopsd.notify.statuses import Reporter, Told
 from gitopsd.notify.troubles import Troubles
+from gitopsd.settings import Repo, Retry, Statuses
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import UNTOLD_NOTE
 

@@ -9,7 +9,7 @@ import pytest
 
 from gitopsd.cli.places import may_read, may_write, user_called
 from gitopsd.cli.policies import of_signers, of_way_back
-from gitopsd.model import Config, Health, Repo
+from gitopsd.settings import Config, Health, Repo
 from tests.conftest import ForNobody
 
 ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

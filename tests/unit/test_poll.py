@@ -11,10 +11,11 @@ import pytest
 
 from gitopsd import poll, systemd
 from gitopsd.journal import Kind
-from gitopsd.model import Decision, Delivery, Job, JobState, Match, Outcome, Repo, Retry, Trigger
+from gitopsd.model import Job, JobState, Match, Outcome, Trigger
 from gitopsd.poll import Tip
+from gitopsd.settings import Repo, Retry
 from gitopsd.store import Store, path_in
-from tests import catalog
+from tests import catalog, records
 from tests.remote import Remote, git
 from tests.site import SECRET
 
@@ -74,17 +75,7 @@ class Host:
 
     def leave_out(self, revision: str, came_from: str, repo: str = "blog") -> None:
         """A push is told of that a receiver's `paths` leave out."""
-        told = Delivery(
-            receiver="default",
-            delivery_id=revision,
-            event="push",
-            remote="me/blog",
-            ref="refs/heads/main",
-            revision=revision,
-            decision=Decision.IGNORED,
-            reason="",
-            received_at=time.time(),
-        )
+        told = records.push(revision, at=time.time(), revision=revision)
         match = Match(repo=repo, ref=told.ref, revision=revision, reason="none of its files", skipped_from=came_from)
         assert self.store.accept(told, [match]).jobs == ()
 

@@ -363,3 +363,22 @@ def test_what_made_a_group_of_its_own_ends_with_the_command(sleepers: str, tmp_p
     begun = tmp_path / "begun"
     ended, _ = shell(f"timeout 900 sh -c ': >{begun}; {sleepers}; :' & until [ -e {begun} ]; do sleep 0.01; done")
     assert ended == Ended(exit_code=0)
+
+
+def test_who_steps_back_does_so_with_all_that_it_starts(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = f"read _; nice >{told}.new; cat /proc/self/autogroup >>{told}.new; mv {told}.new {told}"
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True) as child:
+        process.step_back(child, 7)
+        assert child.stdin
+        child.stdin.write(b"go on\n")
+    niceness, *group = told.read_text().splitlines()
+
+    assert niceness == "7"
+    assert [line.rpartition(" ")[2] for line in group] in ([], ["7"])  # not every kernel has them
+
+
+def test_who_has_ended_steps_back_without_a_word() -> None:
+    with subprocess.Popen(["true"], start_new_session=True) as child:
+        child.wait()
+        process.step_back(child, 7)

@@ -12,8 +12,9 @@ from falcon import testing
 
 from gitopsd import holds, journal
 from gitopsd.journal import Kind
-from gitopsd.model import Config, Decision, Hold, Limits, Proxy, Receiver, Repo, Secret
+from gitopsd.model import Decision, Hold, Secret
 from gitopsd.receiver import Serving, create_app
+from gitopsd.settings import Config, Limits, Proxy, Receiver, Repo
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import PROOF_NOTE, REFUSED_NOTE, REJECTED_NOTE, UNKNOWN_RECEIVER
 from tests import catalog

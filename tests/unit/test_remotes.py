@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from gitopsd.model import RemoteName, Repo
+from gitopsd.model import RemoteName
 from gitopsd.remotes import is_remote_of, name_of, normalise_url
+from gitopsd.settings import Repo
 
 URL = "git@github.com:me/blog.git"
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from gitopsd.model import Event, Image, Match, Receiver, RefUpdate, RemoteName, Repo
+from gitopsd.model import Event, Image, Match, RefUpdate, RemoteName
 from gitopsd.routing import route
+from gitopsd.settings import Receiver, Repo
 
 REVISION = "1" * 40
 OTHER_REVISION = "2" * 40
@@ -410,15 +411,15 @@ def renamed(remote_id: str) -> Event:
 def test_a_repository_is_known_by_its_id_whatever_it_is_called_now(
     told: str, known: dict[str, str], is_found: bool
 ) -> None:
-    matches, _ = route(renamed(told), [repo()], receiver(), ids=known)
+    matches, _ = route(renamed(told), [repo()], receiver(), ids=lambda: known)
     assert bool(matches) is is_found
 
 
 def test_another_image_of_a_renamed_repository_is_not_for_a_repo_that_names_its_images() -> None:
     linked = Event(kind="package", remote=RemoteName(full_name="me/journal", urls=(), id="17"), images=(IMAGE,))
-    assert route(linked, [repo(images=("me/api",))], receiver(), ids={"blog": "17"})[0] == ()
-    assert route(linked, [repo()], receiver(), ids={"blog": "17"})[1] == ""
+    assert route(linked, [repo(images=("me/api",))], receiver(), ids=lambda: {"blog": "17"})[0] == ()
+    assert route(linked, [repo()], receiver(), ids=lambda: {"blog": "17"})[1] == ""
 
 
 def test_a_repository_known_by_its_id_is_for_no_repo_that_the_receiver_may_not_trigger() -> None:
-    assert route(renamed("17"), [repo()], receiver(repos=("shop",)), ids={"blog": "17"})[1] != ""
+    assert route(renamed("17"), [repo()], receiver(repos=("shop",)), ids=lambda: {"blog": "17"})[1] != ""

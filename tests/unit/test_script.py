@@ -10,21 +10,8 @@ from typing import Any
 import pytest
 
 from gitopsd import process, script
-from gitopsd.model import (
-    Config,
-    Health,
-    Image,
-    Job,
-    JobState,
-    Notify,
-    Outcome,
-    Phase,
-    Receiver,
-    Repo,
-    Retry,
-    Statuses,
-    Trigger,
-)
+from gitopsd.model import Image, Job, JobState, Outcome, Phase, Trigger
+from gitopsd.settings import Config, Health, Notify, Receiver, Repo, Retry, Statuses
 from tests.site import SECRET, wait_for
 
 OLD, NEW = "1" * 40, "2" * 40

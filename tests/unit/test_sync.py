@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,22 +15,10 @@ import pytest
 from gitopsd import holds, joblog, journal, lock, sync
 from gitopsd.errors import BusyError, GitopsdError
 from gitopsd.journal import Kind
-from gitopsd.model import (
-    Config,
-    Decision,
-    Delivery,
-    Hold,
-    Job,
-    JobState,
-    Keep,
-    Match,
-    Outcome,
-    Repo,
-    Retry,
-    Trigger,
-)
+from gitopsd.model import Hold, Job, JobState, Match, Outcome, Trigger
+from gitopsd.settings import Config, Keep, Repo, Retry
 from gitopsd.store import Store, path_in
-from tests import catalog
+from tests import catalog, records
 from tests.journald import journald, read_entry
 
 NOW = 1_700_000_000.0
@@ -80,6 +69,10 @@ class Bench:
     def want(self) -> Job:
         return self.store.enqueue("blog", Trigger.MANUAL)
 
+    def push(self, delivery_id: str) -> None:
+        delivery = records.push(delivery_id, at=self.now)
+        self.store.accept(delivery, [Match(repo="blog", ref="refs/heads/main", revision=None)])
+
     def states(self) -> list[str]:
         """Of all jobs, oldest first."""
         return [str(job.state) for job in reversed(self.store.jobs(limit=100))]
@@ -123,13 +116,50 @@ def test_a_wish_that_comes_after_the_claim_gets_a_run_of_its_own(bench: Bench) -
     assert bench.states() == ["unchanged", "unchanged"]
 
 
+def test_a_storm_that_is_over_as_a_run_ends_is_done_by_the_same_sync(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.push("one")
+
+    def find(name: str) -> Repo:
+        if bench.runs() == 0:
+            bench.push("two")
+        return bench.find(name)
+
+    def wait(*_files: object) -> tuple[list[int], list[int], list[int]]:
+        bench.now += 0.15
+        return [], [], []
+
+    monkeypatch.setattr(sync, "select", SimpleNamespace(select=wait))
+    sync.run(bench.config, "blog", bench.store, find, None, clock=lambda: bench.now)
+    assert bench.states() == ["unchanged", "unchanged"]
+
+
+def test_a_sync_that_is_told_to_stop_does_not_wait_for_the_end_of_a_storm(bench: Bench) -> None:
+    bench.push("one")
+    reading, writing = os.pipe()
+
+    def find(name: str) -> Repo:
+        bench.push("two")
+        return bench.find(name)
+
+    bench.write_engine(f"echo stop >/proc/{os.getpid()}/fd/{writing}")
+    try:
+        sync.run(bench.config, "blog", bench.store, find, reading, clock=lambda: bench.now)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert bench.runs() == 1
+    assert bench.store.waiting() != []
+
+
 def test_a_failed_job_is_queued_for_later_and_not_run_again_now(bench: Bench) -> None:
     bench.want()
     bench.write_engine("exit 1")
     bench.sync()
     assert bench.runs() == 1
     assert bench.states() == ["failed", "pending"]
-    assert bench.store.next_due_at() == NOW + 60
+    assert bench.store.next_due_at(NOW) == NOW + 60
 
 
 def test_a_refused_job_is_not_tried_again(bench: Bench) -> None:
@@ -221,7 +251,7 @@ def test_what_was_interrupted_again_and_again_waits_by_the_retry_of_its_repo(ben
     for _ in range(2):
         bench.store.claim("blog", lambda _: INTERRUPTED, Retry())
     bench.sync()
-    assert bench.store.next_due_at() == NOW + 7
+    assert bench.store.next_due_at(NOW) == NOW + 7
 
 
 def test_the_log_of_a_look_that_found_nothing_goes_with_its_record(bench: Bench) -> None:
@@ -453,17 +483,7 @@ def test_what_a_dead_sync_left_is_told_as_interrupted_before_it_is_done_again(
 
 
 def test_the_delivery_that_asked_for_a_job_is_told_with_all_of_it(bench: Bench, told: pytest.LogCaptureFixture) -> None:
-    delivery = Delivery(
-        receiver="default",
-        delivery_id="the-one",
-        event="push",
-        remote="me/blog",
-        ref="refs/heads/main",
-        revision="2" * 40,
-        decision=Decision.ACCEPTED,
-        reason="",
-        received_at=NOW,
-    )
+    delivery = records.push("the-one", at=NOW)
     bench.store.accept(delivery, [Match(repo="blog", ref="refs/heads/main", revision="2" * 40)])
     bench.write_engine(report("phase=fetch at=1.0"))
     bench.sync()

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gitopsd.model import Event, Match, Receiver, RefUpdate, RemoteName, Repo
+from gitopsd.model import Event, Match, RefUpdate, RemoteName
 from gitopsd.providers import PROVIDERS
 from gitopsd.routing import route
+from gitopsd.settings import Receiver, Repo
 from tests.unit import (
     test_azure_devops,
     test_bitbucket,

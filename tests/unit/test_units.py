@@ -16,8 +16,8 @@ from gitopsd import runner
 from gitopsd.discovery import NAME
 from gitopsd.errors import GitopsdError
 from gitopsd.journal import Kind
-from gitopsd.model import Config
 from gitopsd.runner import LocalRunner, UnitRunner, UnitState, units
+from gitopsd.settings import Config
 from tests import catalog
 
 # Each dash becomes four letters, and systemd takes no name of more than 255.

@@ -4,6 +4,7 @@ import functools
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from gitopsd.model import Limits
-from gitopsd.web import WebServer
+from gitopsd import web
+from gitopsd.rounds import Rounds
+from gitopsd.settings import Limits
+from gitopsd.web import WebServer, Works
 from tests.site import WAIT_SEC, wait_for
 
 LIMIT = 1000
@@ -37,11 +40,16 @@ class Application:
 
 
 @contextmanager
-def served(app: Application, *listeners: socket.socket, limits: Limits = PATIENT) -> Iterator[WebServer]:
+def served(
+    app: Application,
+    *listeners: socket.socket,
+    limits: Limits = PATIENT,
+    serve: Callable[[Works], None] | None = None,
+) -> Iterator[WebServer]:
     with ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(listener)
-        server = WebServer(app, listeners, LIMIT, limits)
+        server = WebServer(app, listeners, LIMIT, limits, serve=serve or Rounds().run, answered=lambda: None)
         server.start()
         try:
             yield server
@@ -241,9 +249,14 @@ def test_it_stays_while_an_answer_is_worked_on() -> None:
     with served(app, listener) as server, connect(listener) as client:
         client.sendall(closing(post(3, "/wait")) + b"abc")
         assert app.begun.wait(WAIT_SEC)
-        assert not server.stop_if_idle(server.connections)
+        stayed: list[bool] = []
+        asking = threading.Thread(target=lambda: stayed.append(not server.stop_if_idle(server.connections)))
+        asking.start()
+        wait_for(server._asked_to_leave.is_set, "it to be asked")
         app.gate.set()
         assert read_all(client).endswith(b"read 3")
+        asking.join()
+        assert stayed == [True]
 
 
 def test_it_ends_once_the_last_has_gone() -> None:
@@ -399,15 +412,56 @@ def test_a_byte_now_and_then_buys_no_time() -> None:
                     is_open = False
 
 
-def test_an_answer_that_is_worked_on_is_not_late() -> None:
-    app, listener = Application(), listen()
-    with served(app, listener, limits=HURRIED) as server, connect(listener) as client:
-        client.sendall(closing(post(0, "/wait")))
+def test_the_time_of_an_answer_is_not_held_against_who_waits_for_his_turn() -> None:
+    app, listener, limits = Application(), listen(), Limits(header_time_sec=1.0, body_time_sec=0.05)
+    with served(app, listener, limits=limits) as server, connect(listener) as slow, connect(listener) as waiting:
+        wait_for(lambda: server.connections == 2, "both to be let in")
+        slow.sendall(closing(post(0, "/wait")))
         assert app.begun.wait(WAIT_SEC)
-        before = server.moves
-        wait_for(lambda: server.moves > before + 2, "a few looks")
+        waiting.sendall(closing(post(6)) + b"abc")
+        late_at = time.monotonic() + 1.3
+        wait_for(lambda: time.monotonic() > late_at, "more time than a request may take to arrive")
         app.gate.set()
-        assert read_all(client).endswith(b"read 0")
+        assert read_all(slow).endswith(b"read 0")
+        waiting.sendall(b"def")
+        assert read_all(waiting).endswith(b"read 6")
+
+
+def test_those_who_connect_while_it_answers_are_answered_together() -> None:
+    app, listener, sizes = Application(), listen(), list[int]()
+
+    def serve(works: Works) -> None:
+        sizes.append(len(works))
+        Rounds().run(works)
+
+    with served(app, listener, serve=serve), ExitStack() as stack, connect(listener) as first:
+        first.sendall(closing(post(0, "/wait")))
+        assert app.begun.wait(WAIT_SEC)
+        others = [stack.enter_context(connect(listener)) for _ in range(5)]
+        for other in others:
+            other.sendall(closing(post(0)))
+        app.gate.set()
+        for client in (first, *others):
+            assert read_all(client).endswith(b"read 0")
+    assert sizes == [1, 5]
+
+
+def test_a_fault_in_one_answer_closes_its_connection_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, faults = web._Channel.service, [OSError(110, "Connection timed out")]
+
+    def fails_once(channel: web._Channel) -> None:
+        if faults:
+            raise faults.pop()
+        service(channel)
+
+    monkeypatch.setattr(web._Channel, "service", fails_once)
+    listener = listen()
+    with served(Application(), listener):
+        assert ask(listener, closing(post(0))) == b""
+        assert ask(listener, closing(post(0))).endswith(b"read 0")
+    assert "a fault in its answer" in caplog.text
 
 
 def test_who_is_silent_between_two_requests_is_not_late() -> None:
