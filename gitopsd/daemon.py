@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from gitopsd import config as configuration
@@ -24,7 +23,7 @@ from gitopsd.model import Secret, Trigger
 from gitopsd.receiver import Serving, create_app
 from gitopsd.rounds import Rounds
 from gitopsd.runner import Runner
-from gitopsd.settings import Config, Limits, Repo
+from gitopsd.settings import MAX_BODY, Config, Limits, Repo
 from gitopsd.store import Store, path_in
 from gitopsd.store.notes import CONFIG_NOTE, STATUS_NOTE
 from gitopsd.web import WebServer
@@ -67,7 +66,7 @@ class Daemon:
         )
         self._rounds = Rounds()
         self._has_new_job = False
-        self._web = WebServer(app, sockets, Config.max_body, Limits(), serve=self._rounds.run, answered=self._end_round)
+        self._web = WebServer(app, sockets, MAX_BODY, Limits(), serve=self._rounds.run, answered=self._end_round)
         self._may_idle = may_idle
         self._busy_at = time.monotonic()
         self._connections_then = 0
@@ -149,7 +148,7 @@ class Daemon:
             _log.error("the configuration before it stays in force")
             problem = f"{self._config_problem}; the one before it stays in force"
             with self._reloading:
-                self._serving = replace(self._serving, problem=problem)
+                self._serving = self._serving._replace(problem=problem)
             self._note(self._serving.store, [problem])
         else:
             _log.error("deliveries get 503 until it is mended")
@@ -205,7 +204,7 @@ class Daemon:
             _log.warning("state_dir changes with the next start only")
         if config.runner != before.runner:
             _log.warning("runner changes with the next start only")
-        return replace(config, state_dir=before.state_dir, runner=before.runner)
+        return config._replace(state_dir=before.state_dir, runner=before.runner)
 
     def _config(self) -> Config | None:
         return self._serving.config if self._serving else None
@@ -250,7 +249,7 @@ class Daemon:
             return
         with self._reloading:
             if self._serving and self._serving.config is serving.config:
-                self._serving = replace(self._serving, repos={**self._serving.repos, **found.repos})
+                self._serving = self._serving._replace(repos={**self._serving.repos, **found.repos})
         if (taken := time.monotonic() - begin) < _RESCAN_PATIENCE_SEC:
             return
         _log.warning("roots: it took %.0f s to look for new checkouts", taken)

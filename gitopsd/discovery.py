@@ -3,8 +3,9 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gitopsd import modes, process
 from gitopsd.config import has_credentials, releases_of
@@ -19,12 +20,11 @@ _HEAD_BYTES = 4096
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold webhook secrets
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The repos by name, and what is wrong with what is none: by the name it would have, or by the root."""
 
-    repos: Mapping[str, Repo] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+    repos: Mapping[str, Repo] = MappingProxyType({})
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 def find_repos(config: Config) -> Found:

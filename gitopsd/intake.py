@@ -5,8 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from gitopsd import payload, routing
@@ -35,8 +34,7 @@ _MASK = "***"
 _SHORTEST_SECRET = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
+class Content(NamedTuple):
     """What a delivery says. `body` is None where it is not to be kept: it is large, or may hold a secret."""
 
     event: Event

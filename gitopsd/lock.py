@@ -1,7 +1,6 @@
 """Hold one repo's lock."""
 
 import fcntl
-import inspect
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
 from filelock import BaseFileLock, FileLock, Timeout
 
 from gitopsd import modes
@@ -20,7 +20,7 @@ DAEMON = ".serve"
 NOTIFIER = ".notify"
 """The lock of who tells what became of jobs."""
 
-_TAKES_MODE = "mode" in inspect.signature(FileLock).parameters  # from 3.10 on
+_TAKES_MODE = tuple(map(int, filelock.__version__.split(".")[:2])) >= (3, 10)
 
 
 @contextmanager

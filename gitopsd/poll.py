@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gitopsd import journal, process, systemd
 from gitopsd.errors import GitopsdError
@@ -29,8 +29,7 @@ _PEELED = "^{}"
 _NOISE = ("fatal: Could not read from remote", "Please make sure", "and the repository exists", "hint:", "warning:")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tip:
+class Tip(NamedTuple):
     """What a remote says: the revision that a repo follows there, or why that cannot be told.
 
     `tag` is the one that it stands for, "" where a branch is followed.

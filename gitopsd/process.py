@@ -8,9 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from gitopsd.errors import GitopsdError
 
@@ -29,8 +28,7 @@ Child = subprocess.Popen[bytes]
 NOWHERE = subprocess.DEVNULL
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
+class Ended(NamedTuple):
     """How a command ended: by itself with `exit_code`, or by the signal named in `signal_name`.
 
     `timed_out` or `stopped` says that it was told to end, whatever it then made of it.

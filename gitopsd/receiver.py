@@ -6,8 +6,8 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import falcon
 
@@ -35,8 +35,7 @@ _HOOK = re.compile(r"[A-Za-z0-9{}-]{1,64}")
 _MEDIA_TYPES = frozenset(each for provider in PROVIDERS.values() for each in provider.media_types)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Serving:
+class Serving(NamedTuple):
     """What requests are answered by; a reload puts a new one in its place.
 
     `closed`: receiver → why it is closed. `problem`: what a reload that came to nothing has found, or "".

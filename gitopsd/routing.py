@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from gitopsd.globs import is_followed, matches, matches_image
 from gitopsd.model import Event, Image, Match, RefUpdate
@@ -85,7 +84,7 @@ def _narrowed(event: Event, receiver: Receiver) -> Event:
     if not (receiver.refs or receiver.images or receiver.tags):
         return event
     updates = tuple(each for each in event.updates if not receiver.refs or matches(each.ref, receiver.refs))
-    return replace(event, updates=updates, images=tuple(each for each in event.images if _passes(each, receiver)))
+    return event._replace(updates=updates, images=tuple(each for each in event.images if _passes(each, receiver)))
 
 
 def _is_meant(event: Event) -> bool:
@@ -162,7 +161,7 @@ def _of_push(event: Event, repo: Repo, receiver: Receiver) -> Match:
     # Between two versions lies more than what the push of a tag has changed.
     if not receiver.paths or follows_tags(repo.ref) or _touches(update, receiver.paths):
         return match
-    return replace(match, reason=_why_untouched([update]), skipped_from=update.before)
+    return match._replace(reason=_why_untouched([update]), skipped_from=update.before)
 
 
 def _update_for(repo: Repo, event: Event) -> RefUpdate | None:
@@ -187,9 +186,9 @@ def _for_command(event: Event, repo: Repo, receiver: Receiver) -> Match:
     update = next((update for update in event.updates if update.revision is not None), event.updates[0])
     match = Match(repo=repo.name, ref=update.ref, revision=update.revision or None, event=event.kind, force=True)
     if update.revision is None:
-        return replace(match, reason=f"{update.ref} was deleted")
+        return match._replace(reason=f"{update.ref} was deleted")
     if receiver.paths and not any(_touches(each, receiver.paths) for each in event.updates):
-        return replace(match, reason=_why_untouched(event.updates))
+        return match._replace(reason=_why_untouched(event.updates))
     return match
 
 

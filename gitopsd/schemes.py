@@ -1,4 +1,7 @@
-"""The ways in which a delivery may prove itself: values without behaviour."""
+"""The ways in which a delivery may prove itself: values without behaviour.
+
+No tuples as the others: two kinds without a field would be the same empty one.
+"""
 
 from dataclasses import dataclass
 

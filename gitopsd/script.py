@@ -4,8 +4,9 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gitopsd import modes, process, systemd
 from gitopsd.config import secret_names
@@ -28,11 +29,10 @@ _TO_SETTLE = 8
 """A unit has six times its `settle` to become active, and then has to stay so."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What the engine has written to its output file so far."""
 
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = MappingProxyType({})
     phases: tuple[Phase, ...] = ()
 
     @property

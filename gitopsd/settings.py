@@ -1,11 +1,15 @@
 """What the configuration says: frozen, without behaviour."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+MAX_BODY = 25 * 1024 * 1024
+"""Bytes of a request's body, where nothing else is set."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Receiver:
+class Receiver(NamedTuple):
     """One configured endpoint. `secrets` are names; `header` is where its sender was told to put token or signature.
 
     `repos` are the only ones that it may trigger; None is all of them. `events`, `refs`, `paths`, `images` and `tags`
@@ -28,8 +32,7 @@ class Receiver:
     max_body: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proxy:
+class Proxy(NamedTuple):
     """Who is believed when it tells the address of a client: the networks of proxies, and the header they tell it in.
 
     A proxy at the other end of a unix socket is in the network "unix".
@@ -39,8 +42,7 @@ class Proxy:
     header: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Retry:
+class Retry(NamedTuple):
     """When a failed job is tried again. Seconds; `tries` counts the first attempt too."""
 
     tries: int = 5
@@ -48,8 +50,7 @@ class Retry:
     max_delay_sec: float = 1800.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keep:
+class Keep(NamedTuple):
     """How much history stays: deliveries and bodies of them altogether, jobs and job logs a repo, bytes a log."""
 
     deliveries: int = 20000
@@ -59,8 +60,7 @@ class Keep:
     log_bytes: int = 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Health:
+class Health(NamedTuple):
     """How to find out whether a deploy works: `command` (an argv) exits with 0 within `timeout_sec`.
 
     It has so many tries, `interval_sec` apart.
@@ -72,8 +72,7 @@ class Health:
     timeout_sec: float = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Statuses:
+class Statuses(NamedTuple):
     """Where the state of a revision is told as a commit status. `token` is a name, `api` is "" for the forge's own.
 
     `context` tells several hosts apart that deploy the same revision.
@@ -85,16 +84,14 @@ class Statuses:
     context: str = "gitopsd"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Notify:
+class Notify(NamedTuple):
     """Who is told of what: `urls` are names of credentials that hold Apprise URLs."""
 
     urls: tuple[str, ...] = ()
     on: tuple[str, ...] = ("failure", "recovery", "refusal")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repo:
+class Repo(NamedTuple):
     """One managed checkout. Commands are argvs; an `opted_in_by_file` one needs a `.gitops` file at its top.
 
     With the strategy `none` there is no checkout, `url` and `ref` are "", and `path` is where `deploy` runs. With
@@ -134,8 +131,7 @@ class Repo:
     statuses: Statuses | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """What strangers may take up. Times in seconds; `refusals`: of one address in a minute that are said and noted."""
 
     connections: int = 500
@@ -144,8 +140,7 @@ class Limits:
     refusals: int = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """The whole configuration. Sizes in bytes, times in seconds. `idle_exit_sec` None: never.
 
     `engine` is an executable.
@@ -156,14 +151,14 @@ class Config:
     engine: Path
     runner: str = "auto"
     max_parallel: int = 2
-    max_body: int = 25 * 1024 * 1024
-    limits: Limits = field(default_factory=Limits)
+    max_body: int = MAX_BODY
+    limits: Limits = Limits()
     stop_timeout_sec: float = 30.0
     idle_exit_sec: float | None = 300.0
-    proxy: Proxy = field(default_factory=Proxy)
-    receivers: dict[str, Receiver] = field(default_factory=dict)
+    proxy: Proxy = Proxy()
+    receivers: Mapping[str, Receiver] = MappingProxyType({})
     roots: tuple[Path, ...] = ()
-    repos: dict[str, Repo] = field(default_factory=dict)
-    retry: Retry = field(default_factory=Retry)
-    keep: Keep = field(default_factory=Keep)
-    notify: Notify = field(default_factory=Notify)
+    repos: Mapping[str, Repo] = MappingProxyType({})
+    retry: Retry = Retry()
+    keep: Keep = Keep()
+    notify: Notify = Notify()

@@ -3,7 +3,6 @@
 import logging
 import select
 from collections.abc import Callable
-from dataclasses import replace
 
 from gitopsd import holds, joblog, journal, lock, script
 from gitopsd.errors import GitopsdError
@@ -143,7 +142,7 @@ def _run_engine(
             reason = f"its hold is gone, which said where to go back to; gitopsd rollback {job.repo}"
             return Outcome(state=JobState.REFUSED, reason=reason, exit_code=script.EXIT_REFUSED)
         # What came while it waited asked for something newer.
-        job = replace(job, event=None, images=(), revision=None, force=False)
+        job = job._replace(event=None, images=(), revision=None, force=False)
     try:
         repo = find_repo(job.repo)
     except GitopsdError as error:

@@ -4,8 +4,8 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gitopsd import config as configuration
 from gitopsd import files, lock, poll, runner
@@ -158,8 +158,7 @@ def _has_answered(tip: Tip) -> bool:
 # ------------------------------------------------------------------------------------------- its place and its key
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """The deploy key of a repo, and what is left to do about the host key of its remote, or ""."""
 
     was_made: bool

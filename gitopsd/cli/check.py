@@ -5,8 +5,8 @@ import re
 import shlex
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -28,8 +28,7 @@ _GIT_CONFIG = Path("/var/lib/gitopsd-sync/.gitconfig")
 _DUBIOUS = re.compile("dubious ownership in repository at '(.+)'")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing looked at. `problem` is None where it is well."""
 
     subject: str

@@ -6,8 +6,8 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gitopsd import process, systemd
@@ -30,8 +30,7 @@ _KEY_PAGES = {
 _KEY_FORMS = {**_KEY_PAGES, "github.com": "settings/keys/new"}
 
 
-@dataclass(frozen=True)
-class SshHost:
+class SshHost(NamedTuple):
     """Who is asked for a repo over ssh."""
 
     name: str

@@ -4,8 +4,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gitopsd import config as configuration
 from gitopsd import process
@@ -22,8 +22,7 @@ _FEW = 5
 _TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rescued:
+class Rescued(NamedTuple):
     """One commit of saved work: when in UTC, why, and the files that it has otherwise than the commit before."""
 
     ref: str

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -23,8 +22,7 @@ from gitopsd.store import Store, path_in
 NEVER_SYNCED = "new"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """How one repo stands. `state` is that of the running job, else `held`, that of the last one that ended, or `new`.
 
     `unit` is None where syncs are no units. `hold_problem` is why nobody can tell whether it is held, or "".

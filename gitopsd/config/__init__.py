@@ -1,4 +1,4 @@
-"""YAML + JSON Schema → frozen dataclasses; every error at once, with its path."""
+"""YAML + JSON Schema → frozen values; every error at once, with its path."""
 
 import json
 import os
@@ -264,20 +264,22 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
     receivers = {name: _receiver(name, entry) for name, entry in data.get("receivers", {}).items()}
     keep, proxy, notify, limits = (data.get(key, {}) for key in ("keep", "proxy", "notify", "limits"))
     retry = retry_of(data.get("retry", {}), Retry())
-    return Config(
+    unset = Config(
         source=source,
         state_dir=Path(data.get("state_dir") or default_state_dir()),
         engine=Path(data.get("engine") or _PACKAGE_DIR / "gitops_sync.sh"),
-        runner=data.get("runner", Config.runner),
-        max_parallel=data.get("max_parallel", Config.max_parallel),
-        max_body=size(data.get("max_body", Config.max_body)),
+    )
+    return unset._replace(
+        runner=data.get("runner", unset.runner),
+        max_parallel=data.get("max_parallel", unset.max_parallel),
+        max_body=size(data.get("max_body", unset.max_body)),
         limits=Limits(
-            connections=limits.get("connections", Limits.connections),
-            header_time_sec=seconds(limits.get("header_time"), Limits.header_time_sec),
-            body_time_sec=seconds(limits.get("body_time"), Limits.body_time_sec),
-            refusals=limits.get("refusals", Limits.refusals),
+            connections=limits.get("connections", unset.limits.connections),
+            header_time_sec=seconds(limits.get("header_time"), unset.limits.header_time_sec),
+            body_time_sec=seconds(limits.get("body_time"), unset.limits.body_time_sec),
+            refusals=limits.get("refusals", unset.limits.refusals),
         ),
-        stop_timeout_sec=seconds(data.get("stop_timeout"), Config.stop_timeout_sec),
+        stop_timeout_sec=seconds(data.get("stop_timeout"), unset.stop_timeout_sec),
         idle_exit_sec=None if data.get("idle_exit") == "never" else seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
         proxy=Proxy(trusted=tuple(proxy.get("trusted", ())), header=proxy.get("header", "")),
         receivers=receivers or {DEFAULT_RECEIVER.name: DEFAULT_RECEIVER},
@@ -285,13 +287,13 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         repos={name: repo_of(name, entry, retry) for name, entry in data.get("repos", {}).items()},
         retry=retry,
         keep=Keep(
-            deliveries=keep.get("deliveries", Keep.deliveries),
-            bodies=keep.get("bodies", Keep.bodies),
-            jobs=keep.get("jobs", Keep.jobs),
-            logs=keep.get("logs", Keep.logs),
-            log_bytes=size(keep.get("log_size", Keep.log_bytes)),
+            deliveries=keep.get("deliveries", unset.keep.deliveries),
+            bodies=keep.get("bodies", unset.keep.bodies),
+            jobs=keep.get("jobs", unset.keep.jobs),
+            logs=keep.get("logs", unset.keep.logs),
+            log_bytes=size(keep.get("log_size", unset.keep.log_bytes)),
         ),
-        notify=Notify(urls=tuple(notify.get("urls", ())), on=tuple(notify.get("on", Notify.on))),
+        notify=Notify(urls=tuple(notify.get("urls", ())), on=tuple(notify.get("on", unset.notify.on))),
     )
 
 

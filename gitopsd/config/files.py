@@ -3,9 +3,8 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 KeyPath = tuple[str | int, ...]
 """Where a value is: `("repos", "blog", "deploy", 0)`."""
@@ -19,13 +18,12 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-@dataclass(frozen=True)
-class ConfigFile:
+class ConfigFile(NamedTuple):
     """One YAML file: its data, the line of every key in it, and what was wrong with its form."""
 
     path: Path
-    data: dict[str, Any] = field(default_factory=dict)
-    lines: dict[KeyPath, int] = field(default_factory=dict)
+    data: dict[str, Any]
+    lines: dict[KeyPath, int]
     problems: tuple[str, ...] = ()
 
     def problem(self, where: KeyPath, text: str) -> str:

@@ -3,9 +3,8 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitopsd.config.files import ConfigFile
 
@@ -15,8 +14,7 @@ def releases_of(path: Path) -> Path:
     return path.parent / f".{path.name}.releases"
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a repo stands: `names` are all of that one place. `trees` is where its releases are, if it has any."""
 
     file: ConfigFile

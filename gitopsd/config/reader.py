@@ -16,16 +16,16 @@ def read(path: Path, text: str | None = None) -> ConfigFile:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8") if text is None else text)
         node = loader.get_single_node()
         if node is None:
-            return ConfigFile(path)
+            return ConfigFile(path, {}, {})
         lines: dict[KeyPath, int] = {}
         problems = [f"{path}:{line}: {text}" for line, text in _key_problems(node, (), lines)]
         if any(problem.endswith(_NO_KEY) for problem in problems):
-            return ConfigFile(path, problems=tuple(problems))
+            return ConfigFile(path, {}, {}, tuple(problems))
         data = loader.construct_document(node)
     except (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
-        return ConfigFile(path, problems=(f"{path}{_why_unreadable(path, error)}",))
+        return ConfigFile(path, {}, {}, (f"{path}{_why_unreadable(path, error)}",))
     if not isinstance(data, dict):
-        return ConfigFile(path, problems=(*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
+        return ConfigFile(path, {}, {}, (*problems, f"{path}:1: must be a mapping such as 'repos: …'"))
     return ConfigFile(path, data, lines, tuple(problems))
 
 

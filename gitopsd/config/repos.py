@@ -1,7 +1,6 @@
 """The settings of a repo ↔ Repo."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,17 @@ _PLAIN = (
 def repo_of(name: str, entry: Mapping[str, Any], retry: Retry) -> Repo:
     """The repo `name`. `retry` is what is set for all, and stands for what its own does not say."""
     words: dict[str, Any] = {key: tuple(entry.get(key, ())) for key in _WORDS}
-    return Repo(
+    unset = Repo(
         name=name,
         url=entry.get("url", ""),
         ref=entry.get("ref", "main").removeprefix(_BRANCHES) if "url" in entry else "",
         path=Path(entry["path"]),
-        strategy=entry.get("strategy", Repo.strategy),
-        settle_sec=seconds(entry.get("settle"), Repo.settle_sec),
+    )
+    return unset._replace(
+        strategy=entry.get("strategy", unset.strategy),
+        settle_sec=seconds(entry.get("settle"), unset.settle_sec),
         health=_health(entry["health"]) if "health" in entry else None,
-        timeout_sec=seconds(entry.get("timeout"), Repo.timeout_sec),
+        timeout_sec=seconds(entry.get("timeout"), unset.timeout_sec),
         retry=retry_of(entry["retry"], retry) if "retry" in entry else None,
         statuses=Statuses(**entry["statuses"]) if "statuses" in entry else None,
         **words,
@@ -59,13 +60,13 @@ def data_of(repo: Repo) -> dict[str, Any]:
         }
     if repo.allowed_signers or repo.keyring or repo.merge_by:
         others["verify"] = repo.verify
-    if repo.settle_sec != Repo.settle_sec:
+    if repo.settle_sec != Repo._field_defaults["settle_sec"]:
         others["settle"] = duration(repo.settle_sec)
     if repo.retry:
         others["retry"] = retry_data(repo.retry)
     if repo.statuses:
-        others["statuses"] = {key: value for key, value in asdict(repo.statuses).items() if value}
-    changed = {key: getattr(repo, key) for key in _PLAIN if getattr(repo, key) != getattr(Repo, key)}
+        others["statuses"] = {key: value for key, value in repo.statuses._asdict().items() if value}
+    changed = {key: getattr(repo, key) for key in _PLAIN if getattr(repo, key) != Repo._field_defaults[key]}
     return data | {key: value for key, value in others.items() if value} | changed
 
 
@@ -85,16 +86,16 @@ def retry_data(retry: Retry) -> dict[str, Any]:
 
 def _plain(key: str, value: Any) -> Any:
     """`value` in the type of the setting: to a schema 3.0 is a whole number, and YAML makes a `false` of an `off`."""
-    kind = type(getattr(Repo, key))
+    kind = type(Repo._field_defaults[key])
     return "off" if kind is str and value is False else kind(value)
 
 
 def _health(entry: Mapping[str, Any] | list[str]) -> Health:
     if isinstance(entry, list):
         return Health(command=tuple(entry))
-    return Health(
-        command=tuple(entry["command"]),
-        interval_sec=seconds(entry.get("interval"), Health.interval_sec),
-        tries=int(entry.get("tries", Health.tries)),
-        timeout_sec=seconds(entry.get("timeout"), Health.timeout_sec),
+    unset = Health(command=tuple(entry["command"]))
+    return unset._replace(
+        interval_sec=seconds(entry.get("interval"), unset.interval_sec),
+        tries=int(entry.get("tries", unset.tries)),
+        timeout_sec=seconds(entry.get("timeout"), unset.timeout_sec),
     )

@@ -6,8 +6,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from gitopsd import __version__, systemd
@@ -34,16 +33,14 @@ _NO_SUCH_REVISION = 422
 _BAD_REQUEST = 400
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """The state of a commit: PENDING, SUCCESS or FAILURE, and why."""
 
     state: str
     text: str
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of it. `problem` is "" where it was taken; `is_final`: the same would come of the same request."""
 
     problem: str = ""

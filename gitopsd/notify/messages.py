@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from gitopsd.notify import news, targets
 from gitopsd.notify.news import Kind, Message, Told
@@ -21,14 +21,13 @@ Send = Callable[[Sequence[Target], Message], Mapping[str, str]]
 """Send to all of these: by their names "" where it was taken, else why not."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Record:
+class _Record(NamedTuple):
     """The note on a repo: what was told, and the news that some targets have not got yet (by name, with its tries)."""
 
     told: Told
     kind: str = ""
     about: int = 0
-    owed: Mapping[str, int] = field(default_factory=dict)
+    owed: Mapping[str, int] = MappingProxyType({})
 
     @classmethod
     def of(cls, note: Mapping[str, Any]) -> "_Record":
@@ -77,11 +76,11 @@ class Messenger:
             return True
         before = _Record.of(note)
         told, found = news.look(before.told, self._store.verdicts(repo, after=before.told.job), self._config.notify.on)
-        record = replace(before, told=told)
+        record = before._replace(told=told)
         if found:
             kind, job = found
             owed = {target.name: 0 for target in self._targets}
-            record = replace(record, kind=kind, about=job.id, owed=owed)
+            record = record._replace(kind=kind, about=job.id, owed=owed)
         if record != before:
             self._write(repo, record)
         return self._deliver(repo, record)
@@ -93,12 +92,12 @@ class Messenger:
         if not asked:
             return False
         if (message := self._message(record)) is None:
-            self._write(repo, replace(record, owed={}))
+            self._write(repo, record._replace(owed={}))
             return False
         # Before it is sent: what takes us down each time is not to be tried for ever.
         names = [target.name for target in asked]
         owed = {name: tries + (name in names) for name, tries in record.owed.items()}
-        self._write(repo, replace(record, owed=owed))
+        self._write(repo, record._replace(owed=owed))
         answers = self._send(asked, message)
         for name in names:
             self._note(repo, record, name, answers[name])
@@ -107,7 +106,7 @@ class Messenger:
         is_old = job is None or self._clock() - (job.finished_at or job.created_at) > _OFFERED_SEC
         done = {name for name in names if is_old or not answers[name]}
         left = {name: tries for name, tries in record.owed.items() if name not in done}
-        self._write(repo, replace(record, owed=left))
+        self._write(repo, record._replace(owed=left))
         return True
 
     def _note(self, repo: str, record: _Record, name: str, problem: str) -> None:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from gitopsd.model import DONE, Job, JobState
 
@@ -32,8 +32,7 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """What people get: plain text."""
 
     kind: Kind
@@ -41,8 +40,7 @@ class Message:
     body: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """How far the verdicts on a repo were looked at, and what of them was told.
 
     `job` is the newest verdict that was; `is_bad`: people were told that it fails or is refused; `passed_over` are the
@@ -77,13 +75,13 @@ def look(told: Told, verdicts: Sequence[Job], on: Collection[str]) -> tuple[Told
     now, change, success = told, None, None
     for job in verdicts:
         if not is_worth_telling(job, now.passed_over):
-            now = replace(now, job=job.id, passed_over=now.passed_over + 1)
+            now = now._replace(job=job.id, passed_over=now.passed_over + 1)
             continue
         kind = _change_by(job, is_bad=now.is_bad)
         is_told = kind is not None and kind in on
         change = (kind, job) if kind and is_told else change
         success = (Kind.SUCCESS, job) if job.state is JobState.SUCCEEDED and Kind.SUCCESS in on else success
-        now = replace(now, job=job.id, passed_over=0, is_bad=job.state not in DONE and (now.is_bad or is_told))
+        now = now._replace(job=job.id, passed_over=0, is_bad=job.state not in DONE and (now.is_bad or is_told))
     if change and now.is_bad != told.is_bad:
         return now, change
     return now, None if now.is_bad else success

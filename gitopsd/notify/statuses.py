@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitopsd import systemd
 from gitopsd.model import DONE, Job, JobState, Trigger
@@ -25,13 +24,12 @@ Post = Callable[[Repo, str, Status, str], Answer]
 """Tell the forge of a repo the status of a revision, with a token."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """How far the verdicts on a repo were looked at, and the state of each revision that is settled with its forge."""
 
+    states: Mapping[str, str]
     job: int = 0
     passed_over: int = 0
-    states: Mapping[str, str]
 
 
 def look(told: Told, verdicts: Sequence[Job], unfinished: Iterable[tuple[str, str]]) -> tuple[Told, dict[str, Status]]:
@@ -43,9 +41,9 @@ def look(told: Told, verdicts: Sequence[Job], unfinished: Iterable[tuple[str, st
     on_the_way = dict(unfinished)
     for job in verdicts:
         if not news.is_worth_telling(job, now.passed_over):
-            now = replace(now, job=job.id, passed_over=now.passed_over + 1)
+            now = now._replace(job=job.id, passed_over=now.passed_over + 1)
             continue
-        now = replace(now, job=job.id, passed_over=0)
+        now = now._replace(job=job.id, passed_over=0)
         known = {**states, **{revision: status.state for revision, status in found.items()}}
         found |= _of_verdict(job, known, on_the_way)
     for revision, text in on_the_way.items():

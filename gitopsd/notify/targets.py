@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from gitopsd import process, systemd
 from gitopsd.errors import GitopsdError
@@ -18,13 +18,15 @@ _SEND_SEC = 20.0
 _MAX_REASON = 300
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One line of one credential: a URL of Apprise, which holds tokens; or why there is none."""
 
     name: str
-    url: str = field(default="", repr=False)
+    url: str = ""
     problem: str = ""
+
+    def __repr__(self) -> str:
+        return f"Target(name={self.name!r}, problem={self.problem!r})"
 
 
 def is_installed() -> bool:
@@ -63,7 +65,7 @@ def _sending(target: Target, message: Message | None, limit_sec: float) -> Calla
 def _send(url: str, message: Message | None, limit_sec: float) -> str:
     environment = systemd.child_environment(os.environ, frozenset())
     environment.pop("CREDENTIALS_DIRECTORY", None)
-    order = json.dumps({"url": url, "message": asdict(message) if message else None})
+    order = json.dumps({"url": url, "message": message._asdict() if message else None})
     try:
         with process.open_memory("message", order) as file:
             argv = process.own_argv("gitopsd.notify.sender", process.path_of(file))

@@ -5,7 +5,6 @@ header can be set, so the secret is the last part of the URL. Whatever an event 
 """
 
 import re
-from dataclasses import replace
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
@@ -46,7 +45,7 @@ def _update(told: Payload) -> RefUpdate:
     name = get_text(told, "refName")
     ref = name if name.startswith("refs/") else f"refs/heads/{name}"
     if told.get("newRev") is None:
-        return replace(update_of(ref, None), revision="")
+        return update_of(ref, None)._replace(revision="")
     return update_of(ref, get_text(told, "newRev"), keys=("refName", "newRev"))
 
 

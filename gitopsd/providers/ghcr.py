@@ -5,7 +5,6 @@ package". There is no webhook of the package itself. A push of an image for seve
 """
 
 import re
-from dataclasses import replace
 
 from gitopsd.model import Event
 from gitopsd.payload import Payload, get_object, get_text
@@ -25,7 +24,7 @@ def parse(headers: Headers, payload: Payload) -> Event:
     if event.kind == "ping":
         return event
     if event.kind not in _PACKAGES:
-        return replace(event, updates=(), reason=f"event '{event.kind}' is no push of an image: choose Packages alone")
+        return event._replace(updates=(), reason=f"event '{event.kind}' is no push of an image: choose Packages alone")
     return _package(event, payload)
 
 
@@ -33,27 +32,26 @@ def _package(event: Event, payload: Payload) -> Event:
     package, action = get_object(payload, event.kind), get_text(payload, "action")
     kind = get_text(package, "package_type")
     if kind.lower() not in _IMAGES:
-        return replace(event, reason=f"a package of {_quoted('type', kind)} is no image")
+        return event._replace(reason=f"a package of {_quoted('type', kind)} is no image")
     if action not in _PUSHES:
-        return replace(event, reason=f"{_quoted('action', action)} is no push of an image")
+        return event._replace(reason=f"{_quoted('action', action)} is no push of an image")
     version = get_part(package, "package_version")
     tag = get_part(get_part(version, "container_metadata"), "tag")
     if not get_text(tag, "name", ""):
-        return replace(event, reason=NO_TAG)
+        return event._replace(reason=NO_TAG)
     # Which is how the registry spells both, whatever the names of the account and of the repository are.
     name = f"{get_text(get_object(package, 'owner'), 'login')}/{get_text(package, 'name')}".lower()
     image = image_of(
         name, get_text(tag, "name"), get_text(tag, "digest", ""), host="ghcr.io", keys=("name", "tag", "digest")
     )
-    return replace(event, images=(image,))
+    return event._replace(images=(image,))
 
 
 def _quoted(what: str, word: str) -> str:
     return f"{what} '{word}'" if _WORD.fullmatch(word) else f"another {what}"
 
 
-PROVIDER = replace(
-    github.PROVIDER,
+PROVIDER = github.PROVIDER._replace(
     name="ghcr",
     parse=parse,
     form_at="GitHub: the repository that the package is linked to, Settings, Webhooks, Add webhook",

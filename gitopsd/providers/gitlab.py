@@ -5,7 +5,6 @@ There is no ping: a test is a push, and where the repository is empty a push of 
 """
 
 import re
-from dataclasses import replace
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
@@ -58,7 +57,7 @@ def _remote(payload: Payload) -> RemoteName:
     remote = remote_in(get_object(payload, "project"), "path_with_namespace", _URL_KEYS)
     # What a test of an empty repository sends is of no project here, and its number may be that of one that is.
     hosts = {normalise_url(url).partition("/")[0] for url in remote.urls}
-    return replace(remote, id="") if hosts & _SAMPLE_HOSTS else remote
+    return remote._replace(id="") if hosts & _SAMPLE_HOSTS else remote
 
 
 def _update(change: Payload) -> RefUpdate:

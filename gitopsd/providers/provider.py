@@ -4,7 +4,7 @@ import base64
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
@@ -93,8 +93,7 @@ def update_of(
     return RefUpdate(ref=ref, revision=None if gone else revision, forced=forced, before=was, files=files)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provider:
+class Provider(NamedTuple):
     """Who sends, and how. Header names are in upper case.
 
     `schemes`: the ways in which a delivery may prove itself, one of which is enough. `parse` raises PayloadError for

@@ -7,7 +7,6 @@ name of the receiver had better be one that nobody guesses; at worst a repo of o
 """
 
 import re
-from dataclasses import replace
 
 from gitopsd.errors import PayloadError
 from gitopsd.model import Event, RefUpdate, RemoteName
@@ -72,7 +71,7 @@ def _legacy(kind: str, payload: Payload) -> Event:
 def _update(named: Payload, update: Payload) -> RefUpdate:
     ref, before, after = get_text(named, "name"), update.get("old"), update.get("new")
     if before is None and after is None:  # so it stands there for a new branch, or where the query asks for neither
-        return replace(update_of(ref, None, keys=("name", "new")), revision="")
+        return update_of(ref, None, keys=("name", "new"))._replace(revision="")
     revision = get_text(get_object(update, "new"), "id") if after is not None else None
     return update_of(ref, revision, keys=("name", "id"))
 

@@ -7,9 +7,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitopsd import journal, process
 from gitopsd.errors import GitopsdError
@@ -41,8 +40,7 @@ _EXIT_FAILED = 1
 _LONGEST_UNIT = 255
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnitState:
+class UnitState(NamedTuple):
     """How a unit stands, in systemd's words; `queued` while systemd is about to change that."""
 
     load: str = "loaded"
@@ -78,8 +76,7 @@ def reason_against() -> str:
     return ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rights:
+class Rights(NamedTuple):
     """As whom a unit runs ("" is root), what it may write and see, and where its ssh key is loaded from."""
 
     user: str

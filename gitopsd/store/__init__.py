@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +78,19 @@ class Store:
         if seen:
             jobs_then = tuple(dict.fromkeys(job for _, job in seen if job is not None))
             reason = f"accepted before, as job {', '.join(map(str, jobs_then))}"
-            duplicate = replace(delivery, decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
-            return replace(duplicate, number=deliveries.insert(connection, duplicate, seen))
+            duplicate = delivery._replace(decision=Decision.DUPLICATE, reason=reason, jobs=jobs_then)
+            return duplicate._replace(number=deliveries.insert(connection, duplicate, seen))
         wanted = {
             match.repo: jobs.enqueue(connection, match, Trigger.WEBHOOK, delivery.delivery_id, self._clock())
             for match in matches
             if match.reason is None
         }
         decision = Decision.ACCEPTED if wanted else Decision.IGNORED
-        recorded = replace(delivery, decision=decision, jobs=tuple(wanted.values()))
+        recorded = delivery._replace(decision=decision, jobs=tuple(wanted.values()))
         number = deliveries.insert(connection, recorded, [(match, wanted.get(match.repo)) for match in matches])
         if body and keep_bodies:
             deliveries.insert_body(connection, number, body, keep_bodies)
-        return replace(recorded, number=number)
+        return recorded._replace(number=number)
 
     def deliveries(self, repo: str | None, *, limit: int) -> list[Delivery]:
         """The newest deliveries that were about `repo` (or pushes that matched none, with None), newest first.
@@ -210,7 +209,7 @@ class Store:
                 jobs.end(connection, job, interrupted(job), now)
                 delay_sec = _delay_sec(retry, job.interruptions) if job.interruptions else 0.0
                 jobs.try_again(
-                    connection, replace(job, interruptions=job.interruptions + 1), now + delay_sec, self._clock()
+                    connection, job._replace(interruptions=job.interruptions + 1), now + delay_sec, self._clock()
                 )
             now = self._clock()  # what was just queued again must not seem to come from the future, and so be due
             found = connection.execute(
@@ -247,14 +246,14 @@ class Store:
             again = outcome.retry and (outcome.keep_trying or failures < retry.tries)
             count, of_all = (job.attempts, "") if outcome.keep_trying else (failures, f" of {retry.tries}")
             delay_sec = _delay_sec(retry, count)
-            next_try = replace(job, attempts=job.attempts + 1, failures=failures, interruptions=0)
+            next_try = job._replace(attempts=job.attempts + 1, failures=failures, interruptions=0)
             hint = ""
             now = self._clock()
             if again and jobs.try_again(connection, next_try, now + delay_sec, now):
                 hint = f"; attempt {count}{of_all}, the next in {delay_sec:g} s"
             elif outcome.retry and not again:
                 hint = f"; given up after {failures} attempts"
-            jobs.end(connection, job, replace(outcome, reason=outcome.reason + hint), self._clock())
+            jobs.end(connection, job, outcome._replace(reason=outcome.reason + hint), self._clock())
             jobs.forget_look_before(connection, job)
             return self._job(connection, job.id)
 
@@ -323,4 +322,4 @@ def _delay_sec(retry: Retry, count: int) -> float:
 
 def _whole(row: Row) -> Delivery:
     """A delivery with all its jobs."""
-    return replace(delivery_of(row), jobs=tuple(map(int, filter(None, (row["jobs"] or "").split(",")))))
+    return delivery_of(row)._replace(jobs=tuple(map(int, filter(None, (row["jobs"] or "").split(",")))))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import Any
 
 from gitopsd.errors import StoreError
@@ -10,7 +9,7 @@ from gitopsd.model import Decision, Delivery, Image, Job, JobState, Phase, Trigg
 from gitopsd.store.database import Row
 
 _MAX_IMAGES = 100
-_JOB_FIELDS = tuple(field.name for field in fields(Job))
+_JOB_FIELDS = Job._fields
 
 JOBS = f"(SELECT {', '.join(_JOB_FIELDS)} FROM jobs LEFT JOIN wishes ON wishes.job = jobs.id)"
 """What a job is read from: the columns of a row are the fields of a Job."""

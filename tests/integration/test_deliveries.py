@@ -147,11 +147,17 @@ def test_the_newest_are_listed_up_to_a_limit_and_of_one_receiver(past: Site) -> 
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("deliveries",), r"4 \d+ s ago default push demo/blog next 1{10} ignored blog: follows refs/heads/main, not"),
-        (("receivers",), r"default /api/webhook/gitops github: every repo last delivery \d+ s ago: push demo/nobody"),
+        (
+            ("deliveries",),
+            r"4 \d+ (s|min) ago default push demo/blog next 1{10} ignored blog: follows refs/heads/main, not",
+        ),
+        (
+            ("receivers",),
+            r"default /api/webhook/gitops github: every repo last delivery \d+ (s|min) ago: push demo/nobody",
+        ),
         (
             ("receivers", "--host", "hooks.example.org"),
-            r"default https://hooks.example.org/api/webhook/gitops github: every repo last delivery \d+ s ago: push",
+            r"default https://hooks.example.org/api/webhook/gitops github: every repo last delivery \d+ (s|min) ago",
         ),
     ],
 )

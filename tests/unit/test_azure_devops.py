@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +162,7 @@ def test_a_repository_is_known_by_url_or_by_project_and_name(changes: dict[str, 
 )
 def test_a_repository_has_the_id_that_azure_gave_it(given: object, known: str) -> None:
     event = event_of(PUSH | resource(repository=REPOSITORY | {"id": given}))
-    assert event.remote == replace(REMOTE, id=known)
+    assert event.remote == REMOTE._replace(id=known)
 
 
 @pytest.mark.parametrize("told", [resource(), {"resource": None}, {"resource": {"pushId": 14}}, {}])

@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ def test_a_null_list_of_changes_is_an_empty_one() -> None:
 )
 def test_a_repository_of_cloud_has_the_id_that_bitbucket_gave_it(given: object, known: str) -> None:
     event = cloud_event(cloud_push(MOVED) | {"repository": CLOUD_REPOSITORY | {"uuid": given}})
-    assert event.remote == replace(CLOUD_REMOTE, id=known)
+    assert event.remote == CLOUD_REMOTE._replace(id=known)
 
 
 @pytest.mark.parametrize("links", [None, {}, {"html": None}, {"html": {}}, {"html": {"href": None}}])
@@ -347,7 +346,7 @@ def test_a_repository_of_data_center_is_known_by_key_and_slug_or_by_url(reposito
 @pytest.mark.parametrize(("given", "known"), [(84, "84"), ("84", "84"), (None, ""), ({}, ""), (False, ""), (8.4, "")])
 def test_a_repository_of_data_center_has_the_id_that_its_server_gave_it(given: object, known: str) -> None:
     event = server_event(server_push(moved()) | {"repository": SERVER_REPOSITORY | {"id": given}})
-    assert event.remote == replace(SERVER_REMOTE, id=known)
+    assert event.remote == SERVER_REMOTE._replace(id=known)
 
 
 @pytest.mark.parametrize(

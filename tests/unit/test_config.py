@@ -4,7 +4,6 @@ import datetime
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +226,7 @@ def test_what_is_handed_to_a_sync_is_the_configuration_in_force(path: Path) -> N
     config = load_data(path, {"repos": {"blog": {**BLOG, "deploy": ["./deploy.sh", "ä"]}}, "idle_exit": "never"})
     with process.open_memory("gitopsd.yaml", dump(config)) as file:
         handed = load(Path(process.path_of(file)))
-    assert replace(handed, source=config.source) == config
+    assert handed._replace(source=config.source) == config
 
 
 def test_a_file_in_memory_that_gitopsd_has_not_made_is_looked_at_as_any_other() -> None:
@@ -1155,7 +1154,7 @@ def test_the_default_that_the_schema_names_is_the_one_that_is_taken(path: Path, 
 def test_every_setting_of_the_program_has_a_key() -> None:
     def settings_of(kind: Any, prefix: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
         renamed = {"log_bytes": "log_size"}
-        return {(*prefix, renamed.get(each.name, each.name.removesuffix("_sec"))) for each in fields(kind)}
+        return {(*prefix, renamed.get(name, name.removesuffix("_sec"))) for name in kind._fields}
 
     ours = settings_of(Config) | settings_of(Retry, ("retry",)) | settings_of(Keep, ("keep",))
     ours |= settings_of(Repo, ("repos", "NAME")) | settings_of(Receiver, ("receivers", "NAME"))

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_a_release_below_a_root_is_no_repo_of_its_own(root: Path, below: str) ->
     path.symlink_to(f".current.releases/{tree.name}")
     (root / "elsewhere").mkdir()
     (root / "elsewhere" / "link").symlink_to(tree)
-    site = replace(configured("site", path), strategy="release")
+    site = configured("site", path)._replace(strategy="release")
 
     found = find_repos(config(root / below, site=site))
 
@@ -89,7 +88,7 @@ def test_a_release_below_a_root_is_no_repo_of_its_own(root: Path, below: str) ->
 def test_a_checkout_beside_releases_is_a_repo(root: Path) -> None:
     (root / ".current.releases").mkdir()
     blog = checkout(root / "blog")
-    site = replace(configured("site", root / "current"), strategy="release")
+    site = configured("site", root / "current")._replace(strategy="release")
 
     assert find_repos(config(root, site=site)).repos == {"site": site, "blog": discovered("blog", blog)}
 
@@ -296,4 +295,4 @@ def test_a_name_that_is_no_repo_gets_the_names_that_are(root: Path, tmp_path: Pa
     with pytest.raises(GitopsdError, match=r"^there is no repo 'blgo' in the configuration; known: site, blog$"):
         find_repo(everything, "blgo")
     with pytest.raises(GitopsdError, match=r"^there is no repo 'blog' in the configuration; none is configured$"):
-        find_repo(replace(everything, roots=(), repos={}), "blog")
+        find_repo(everything._replace(roots=(), repos={}), "blog")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,7 +127,7 @@ def test_a_wish_that_came_during_a_sync_and_was_not_seen_by_it_is_started_afterw
 
 def test_what_waited_longest_is_first_and_no_more_run_than_allowed(house: House) -> None:
     assert house.config is not None
-    house.config = replace(house.config, max_parallel=2)
+    house.config = house.config._replace(max_parallel=2)
     house.want("c", "b", "a")
     house.wait_for_starts("c", "b")
     house.look()
@@ -495,7 +494,7 @@ def test_what_became_due_since_it_looked_is_looked_at_at_once(house: House) -> N
 
 def test_what_is_held_takes_no_place_of_those_that_may_run(house: House) -> None:
     assert house.config is not None
-    house.config = replace(house.config, max_parallel=1)
+    house.config = house.config._replace(max_parallel=1)
     house.hold("blog")
     house.want("blog", "shop")
     house.wait_for_starts("shop")

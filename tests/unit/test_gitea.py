@@ -1,7 +1,6 @@
 """What Gitea, Forgejo and Gogs send, what they never send, and how they prove themselves."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -147,7 +146,7 @@ def test_what_a_push_moved(provider: str, name: str, payload: dict[str, Any], up
 )
 def test_a_repository_has_the_id_that_its_server_gave_it(provider: str, given: object, known: str) -> None:
     event = event_of(provider, PUSH | {"repository": REPOSITORY | {"id": given}})
-    assert event.remote == replace(REMOTE, id=known)
+    assert event.remote == REMOTE._replace(id=known)
 
 
 @each_brand

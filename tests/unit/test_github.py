@@ -1,6 +1,5 @@
 """What GitHub sends, and what it never sends."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,12 +172,12 @@ def test_the_files_are_not_known_where_a_flag_is_missing(flag: str) -> None:
 )
 def test_a_repository_has_the_id_that_github_gave_it(given: object, known: str) -> None:
     event = event_of(PUSH | {"repository": REPOSITORY | {"id": given}})
-    assert event.remote == replace(REMOTE, id=known)
+    assert event.remote == REMOTE._replace(id=known)
 
 
 def test_a_repository_without_an_id_is_one_all_the_same() -> None:
     event = event_of(PUSH | {"repository": {key: value for key, value in REPOSITORY.items() if key != "id"}})
-    assert event.remote == replace(REMOTE, id="")
+    assert event.remote == REMOTE._replace(id="")
 
 
 def test_a_push_without_some_of_the_urls_is_one_all_the_same() -> None:

@@ -5,7 +5,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.users import ALICE, act_as, needs_root
 
 NOW = 1_700_000_000.0
 HOLD = Hold(repo="blog", by="root", reason="disk swap", at=NOW)
-BACK = replace(HOLD, reason="rolled back", revision="1" * 40)
+BACK = HOLD._replace(reason="rolled back", revision="1" * 40)
 
 
 def path_in(state_dir: Path, repo: str = "blog") -> Path:
@@ -50,7 +49,7 @@ def job(trigger: Trigger) -> Job:
     )
 
 
-@pytest.mark.parametrize("hold", [HOLD, BACK, replace(HOLD, until=NOW + 1), replace(HOLD, revision="a" * 64)])
+@pytest.mark.parametrize("hold", [HOLD, BACK, HOLD._replace(until=NOW + 1), HOLD._replace(revision="a" * 64)])
 def test_a_hold_is_read_as_it_was_written_and_is_of_its_repo_alone(tmp_path: Path, hold: Hold) -> None:
     holds.write(tmp_path / "state", hold)
 
@@ -64,7 +63,7 @@ def test_where_nothing_was_ever_held_nothing_is(tmp_path: Path) -> None:
 
 
 def test_a_hold_ends_when_its_time_has_come(tmp_path: Path) -> None:
-    holds.write(tmp_path, replace(HOLD, until=NOW + 60))
+    holds.write(tmp_path, HOLD._replace(until=NOW + 60))
 
     assert holds.read(tmp_path, "blog", NOW + 59.9) is not None
     assert holds.read(tmp_path, "blog", NOW + 60) is None
@@ -153,7 +152,7 @@ def test_what_is_no_hold_is_an_error_and_not_taken_for_none(tmp_path: Path, text
 
 @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
 def test_what_is_no_file_is_an_error_and_is_neither_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
-    holds.write(tmp_path, replace(HOLD, repo="other"))
+    holds.write(tmp_path, HOLD._replace(repo="other"))
     make: dict[str, Any] = {
         "directory": lambda path: path.mkdir(),
         "link": lambda path: path.symlink_to("other.json"),
@@ -187,7 +186,7 @@ def test_who_held_a_repo_and_why_is_one_line() -> None:
 
 
 def test_of_a_text_that_somebody_wrote_at_length_the_beginning_is_shown(tmp_path: Path) -> None:
-    holds.write(tmp_path, replace(HOLD, reason="x" * 10_000))
+    holds.write(tmp_path, HOLD._replace(reason="x" * 10_000))
 
     found = holds.read(tmp_path, "blog", NOW)
 
@@ -265,7 +264,7 @@ def test_once_a_hold_has_ended_or_for_a_rollback_a_poll_starts_one(
     records: tuple[Config, Store], starts: list[str]
 ) -> None:
     config, store = records
-    holds.write(config.state_dir, replace(HOLD, until=time.time() - 1))
+    holds.write(config.state_dir, HOLD._replace(until=time.time() - 1))
     poll._see_to_dispatch(config, store)
     assert starts == ["started"]
     holds.write(config.state_dir, BACK)

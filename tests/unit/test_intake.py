@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -365,14 +364,14 @@ def read_of(provider: str, *secrets: str, media_type: str = "application/json", 
     text = json.dumps(payload | more)
     sent = text if media_type != FORM else urlencode({"payload": text})
     asked = Request(headers={PROVIDERS[provider].event_header: header}, body=sent.encode(), media_type=media_type)
-    receiver = replace(GITHUB, provider=provider)
+    receiver = GITHUB._replace(provider=provider)
     return intake.read(receiver, asked, [Secret("one", secret.encode()) for secret in secrets])
 
 
 def reread_of(provider: str, content: Content, number: int = 7) -> Content:
     assert content.body is not None
     kept = delivery("one", number=number)
-    return intake.reread(replace(GITHUB, provider=provider), kept, content.body)
+    return intake.reread(GITHUB._replace(provider=provider), kept, content.body)
 
 
 def delivery(delivery_id: str, number: int = 0) -> Delivery:
@@ -485,7 +484,7 @@ def test_a_push_is_recorded_with_its_job_and_its_body(desk: Desk) -> None:
     kept = Body(text=b"{}", event_header="push")
     recorded = desk.record(push(), delivery_id="x", is_named=True, body=kept)
 
-    assert recorded == replace(delivery("x", number=1), jobs=(1,))
+    assert recorded == delivery("x", number=1)._replace(jobs=(1,))
     assert desk.matches == (Match(repo="blog", ref=MAIN, revision=REVISION, event="push"),)
     assert desk.store.delivery("x") == recorded
     assert desk.store.body(1) == kept
@@ -500,12 +499,12 @@ def test_as_many_bodies_are_kept_as_the_configuration_says(desk: Desk) -> None:
         desk.record(push("nobody's"), delivery_id=str(number), body=Body(text=b"%d" % number))
     assert [desk.store.body(number) for number in range(1, 5)] == [None, None, Body(text=b"3"), Body(text=b"4")]
 
-    desk.config = replace(desk.config, keep=Keep(bodies=0))
+    desk.config = desk.config._replace(keep=Keep(bodies=0))
     assert desk.store.body(desk.record(push(), body=Body(text=b"5")).number) is None
 
 
 def test_a_push_that_paths_leave_out_is_recorded_with_where_it_came_from(desk: Desk) -> None:
-    recorded = desk.record(push(), replace(GITHUB, paths=("site/**",)))
+    recorded = desk.record(push(), GITHUB._replace(paths=("site/**",)))
     assert (recorded.decision, recorded.jobs) == (Decision.IGNORED, ())
     assert recorded.reason.endswith("is one of the receiver's paths")
     assert desk.store.skipped_from("blog", REVISION) == BEFORE
@@ -542,8 +541,8 @@ def test_a_delivery_is_recorded_with_what_it_was_about(
 
 def test_a_push_of_several_refs_is_recorded_with_the_one_that_is_wanted(desk: Desk) -> None:
     other = RefUpdate(ref="refs/heads/other", revision=BEFORE)
-    desk.repos = {"old": replace(repo("old", URL), ref="v0"), "blog": repo("blog")}
-    recorded = desk.record(replace(push(), updates=(other, *push().updates)))
+    desk.repos = {"old": repo("old", URL)._replace(ref="v0"), "blog": repo("blog")}
+    recorded = desk.record(push()._replace(updates=(other, *push().updates)))
     assert (recorded.ref, recorded.revision) == (MAIN, REVISION)
 
 
@@ -572,7 +571,7 @@ def test_a_replay_that_nobody_wants_says_why_too(desk: Desk) -> None:
 
 
 def test_a_replay_goes_by_the_rules_of_today(desk: Desk) -> None:
-    first = desk.record(push(), replace(GITHUB, suspended=""))
+    first = desk.record(push(), GITHUB._replace(suspended=""))
     assert first.jobs == ()
     assert len(desk.record(push(), replay_of=first.number).jobs) == 1
 
@@ -618,12 +617,12 @@ def test_an_id_is_remembered_by_name_and_by_url(desk: Desk, of: str) -> None:
         urls=() if of == "full name" else ("git@github.com:me/blog.git",),
         id="17",
     )
-    desk.record(replace(push(), remote=told))
+    desk.record(push()._replace(remote=told))
     assert desk.wanted_by(push("journal", "17")) == ["blog"]
 
 
 def test_all_repos_of_a_remote_learn_its_id_whatever_they_follow(desk: Desk) -> None:
-    desk.repos = {"blog": repo("blog"), "old": replace(repo("old", URL), ref="v0"), "shop": repo("shop")}
+    desk.repos = {"blog": repo("blog"), "old": repo("old", URL)._replace(ref="v0"), "shop": repo("shop")}
     desk.record(push())
     assert desk.names() == {"blog": ("17", "me/blog"), "old": ("17", "me/blog")}
     desk.record(push("shop", "18"))
@@ -632,13 +631,13 @@ def test_all_repos_of_a_remote_learn_its_id_whatever_they_follow(desk: Desk) -> 
 
 def test_what_one_receiver_has_learned_is_no_others(desk: Desk) -> None:
     desk.record(push())
-    other = replace(GITHUB, name="other")
+    other = GITHUB._replace(name="other")
     assert desk.wanted_by(push("journal", "17"), other) == []
     assert desk.remotes(other) is None
 
 
 def test_no_id_is_learned_for_a_repo_that_the_receiver_may_not_trigger(desk: Desk) -> None:
-    limited = replace(GITHUB, repos=("shop",))
+    limited = GITHUB._replace(repos=("shop",))
     for event in (push(), Event(kind="star", remote=remote())):
         desk.record(event, limited)
     assert desk.remotes() is None
@@ -659,7 +658,7 @@ def test_no_id_is_learned_for_a_repo_that_goes_by_its_images_and_has_another_rem
 
 def test_no_id_is_learned_for_a_repo_without_a_remote(desk: Desk) -> None:
     desk.repos = {"purge": repo("purge", "", strategy="none", deploy=("true",))}
-    assert desk.wanted_by(push(), replace(GITHUB, repos=("purge",))) == ["purge"]
+    assert desk.wanted_by(push(), GITHUB._replace(repos=("purge",))) == ["purge"]
     assert desk.remotes() is None
 
 
@@ -735,7 +734,7 @@ def test_a_store_that_takes_no_note_loses_no_delivery(desk: Desk, tmp_path: Path
 
 
 def test_a_checkout_that_was_opted_in_since_is_looked_for_by_a_push_that_is_for_nobody(desk: Desk) -> None:
-    desk.config = replace(desk.config, roots=(Path("/srv"),))
+    desk.config = desk.config._replace(roots=(Path("/srv"),))
     desk.found_on_disk = {"shop": repo("shop")}
     assert desk.wanted_by(push("shop", "18")) == ["shop"]
     assert desk.rescans == 1
@@ -745,7 +744,7 @@ def test_a_checkout_that_was_opted_in_since_is_looked_for_by_a_push_that_is_for_
 
 
 def test_a_checkout_that_was_opted_in_since_may_go_by_its_id(desk: Desk) -> None:
-    desk.config = replace(desk.config, roots=(Path("/srv"),))
+    desk.config = desk.config._replace(roots=(Path("/srv"),))
     desk.repos = desk.found_on_disk = {"shop": repo("shop")}
     desk.record(push("shop", "18"))
     desk.repos = {}
@@ -760,11 +759,11 @@ def test_a_checkout_that_was_opted_in_since_may_go_by_its_id(desk: Desk) -> None
         pytest.param(Event(kind="star", remote=remote("shop")), id="a star"),
         pytest.param(Event(kind="ping"), id="a ping"),
         pytest.param(images("v1"), id="an image"),
-        pytest.param(replace(push("shop"), reason="a test"), id="a push that leads to nothing"),
+        pytest.param(push("shop")._replace(reason="a test"), id="a push that leads to nothing"),
     ],
 )
 def test_nothing_is_looked_for_where_that_cannot_matter(desk: Desk, event: Event) -> None:
-    desk.config = replace(desk.config, roots=(Path("/srv"),))
+    desk.config = desk.config._replace(roots=(Path("/srv"),))
     desk.record(event)
     assert desk.rescans == 0
 

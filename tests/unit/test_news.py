@@ -1,6 +1,5 @@
 """Which changes of state are news, in a table; and what people read of them."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,10 +34,10 @@ def verdict(number: int, what: Verdict, **more: Any) -> Job:
         finished_at=NOW,
         exit_code=75 if what == NETWORK else None,
     )
-    return replace(job, **more)
+    return job._replace(**more)
 
 
-def told_of(*verdicts: Verdict, on: tuple[str, ...] = Notify.on, at_once: bool = False) -> list[tuple[str, int]]:
+def told_of(*verdicts: Verdict, on: tuple[str, ...] = Notify().on, at_once: bool = False) -> list[tuple[str, int]]:
     """What is told of these verdicts, each with its number from 1: looked at one by one, or all at once."""
     jobs = [verdict(number, what) for number, what in enumerate(verdicts, 1)]
     told, found = Told(), []

@@ -30,7 +30,7 @@ class Desk:
         self.root = root
         self.now = START
         self.store = Store(path_in(root / "state"), lambda: self.now)
-        self.on = Notify.on
+        self.on = Notify().on
         self.urls: tuple[str, ...] = ("phone", "mail")
         self.broken: set[str] = set()
         self.dies = False

@@ -1,7 +1,6 @@
 """Which state each revision has, when its forge is told, and how often."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +65,7 @@ class Forge:
 
     def end(self, job: Job, state: JobState, revision: str | None, *, network: bool = False) -> None:
         outcome = Outcome(state=state, reason=f"it {state}", exit_code=75 if network else None, new_revision=revision)
-        self.store.finish(job, replace(outcome, retry=network, keep_trying=network), RETRY)
+        self.store.finish(job, outcome._replace(retry=network, keep_trying=network), RETRY)
 
     def sync(self, state: JobState, revision: str | None, hint: str | None = None, *, network: bool = False) -> None:
         self.push(hint)

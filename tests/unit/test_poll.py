@@ -4,7 +4,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -209,7 +209,7 @@ def test_a_rollback_that_waits_for_its_next_try_takes_no_newer_tip_in_with_each_
 @pytest.fixture
 def compared(host: Host, remote: Remote) -> Remote:
     """The remote of a repo whose files each poll compares."""
-    host.repos = [replace(repo, drift="report") for repo in host.repos]
+    host.repos = [repo._replace(drift="report") for repo in host.repos]
     return remote
 
 
@@ -223,7 +223,7 @@ def done(host: Host, remote: Remote, state: JobState = JobState.SUCCEEDED) -> No
 def test_a_repo_whose_files_are_compared_gets_a_job_at_each_poll_though_its_tip_stands(
     host: Host, remote: Remote, state: JobState, drift: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host.repos = [replace(repo, drift=drift) for repo in host.repos]
+    host.repos = [repo._replace(drift=drift) for repo in host.repos]
     done(host, remote, state)
     for _ in range(2):
         assert host.poll() == []

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,8 @@ class Parts:
 
     def rule(self, name: str = "default", **rules: Any) -> None:
         """Put rules on a receiver."""
-        ruled = replace(self.config.receivers[name], **rules)
-        self.config = replace(self.config, receivers={**self.config.receivers, name: ruled})
+        ruled = self.config.receivers[name]._replace(**rules)
+        self.config = self.config._replace(receivers={**self.config.receivers, name: ruled})
 
     def push_from(self, peer: str, headers: dict[str, str] | None = None, **signing: str) -> testing.Result:
         body = json.dumps(push()).encode()
@@ -110,7 +109,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 def test_who_sends_too_many_without_the_secret_is_told_to_wait_and_not_noted_any_more(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts.config = replace(parts.config, limits=Limits(refusals=2))
+    parts.config = parts.config._replace(limits=Limits(refusals=2))
     answers = [parts.push_from(STRANGER, secret="wrong") for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
@@ -121,7 +120,7 @@ def test_who_sends_too_many_without_the_secret_is_told_to_wait_and_not_noted_any
 
 
 def test_who_has_the_secret_is_heard_whatever_else_came_from_his_address(parts: Parts) -> None:
-    parts.config = replace(parts.config, limits=Limits(refusals=1))
+    parts.config = parts.config._replace(limits=Limits(refusals=1))
     for _ in range(5):
         parts.push_from(STRANGER, secret="wrong")
 
@@ -129,7 +128,7 @@ def test_who_has_the_secret_is_heard_whatever_else_came_from_his_address(parts: 
 
 
 def test_behind_a_trusted_proxy_it_is_the_address_that_the_proxy_tells(parts: Parts) -> None:
-    parts.config = replace(parts.config, limits=Limits(refusals=1), proxy=CLOUDFLARED)
+    parts.config = parts.config._replace(limits=Limits(refusals=1), proxy=CLOUDFLARED)
     by_stranger = [
         parts.push_from("127.0.0.1", {"CF-Connecting-IP": STRANGER}, secret="wrong").status_code for _ in range(3)
     ]
@@ -139,7 +138,7 @@ def test_behind_a_trusted_proxy_it_is_the_address_that_the_proxy_tells(parts: Pa
 
 
 def test_behind_a_proxy_that_nobody_trusts_all_are_one_and_none_is_told_to_wait(parts: Parts) -> None:
-    parts.config = replace(parts.config, limits=Limits(refusals=1))
+    parts.config = parts.config._replace(limits=Limits(refusals=1))
     answers = [parts.push_from("127.0.0.1", {"CF-Connecting-IP": STRANGER}, secret="wrong") for _ in range(3)]
 
     assert {answer.status_code for answer in answers} == {401}
@@ -156,8 +155,8 @@ def test_the_dispatcher_is_woken_when_the_job_is_in_the_store(parts: Parts) -> N
 
 
 def test_every_repo_that_follows_the_branch_gets_a_job(parts: Parts) -> None:
-    follower = replace(parts.repos["blog"], name="mirror", path=Path("/srv/mirror"))
-    other = replace(parts.repos["blog"], name="staging", ref="next", path=Path("/srv/staging"))
+    follower = parts.repos["blog"]._replace(name="mirror", path=Path("/srv/mirror"))
+    other = parts.repos["blog"]._replace(name="staging", ref="next", path=Path("/srv/staging"))
     parts.repos = {**parts.repos, "mirror": follower, "staging": other}
 
     answer = parts.deliver(push())
@@ -171,7 +170,7 @@ def test_every_repo_that_follows_the_branch_gets_a_job(parts: Parts) -> None:
 def test_the_answer_to_a_push_to_a_held_repo_says_by_whom_and_why_and_the_job_waits(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shop = replace(parts.repos["blog"], name="shop", path=Path("/srv/shop"))
+    shop = parts.repos["blog"]._replace(name="shop", path=Path("/srv/shop"))
     parts.repos = {**parts.repos, "shop": shop}
     hold = Hold(repo="blog", by="root", reason="disk swap", at=NOW - 60, until=NOW + 60)
     holds.write(parts.config.state_dir, hold)
@@ -322,7 +321,7 @@ def test_readiness_names_everything_that_is_in_the_way(parts: Parts) -> None:
 
 
 def test_a_checkout_that_was_opted_in_since_is_found_by_its_first_push(parts: Parts) -> None:
-    parts.config = replace(parts.config, roots=(Path("/srv"),))
+    parts.config = parts.config._replace(roots=(Path("/srv"),))
     parts.opted_in = {"shop": repo("shop")}
     assert parts.deliver(push("shop")).status_code == 202
     assert parts.deliver(push("shop")).status_code == 202
@@ -336,7 +335,7 @@ def test_a_checkout_that_was_opted_in_since_is_found_by_its_first_push(parts: Pa
 def test_nothing_is_looked_for_on_disk_when_that_cannot_matter(
     parts: Parts, payload: dict[str, Any], event: str
 ) -> None:
-    parts.config = replace(parts.config, roots=(Path("/srv"),))
+    parts.config = parts.config._replace(roots=(Path("/srv"),))
     parts.deliver(payload, event=event)
     assert parts.rescans == 0
 
@@ -394,7 +393,7 @@ def test_what_becomes_of_each_delivery_is_told_as_what_it_is(parts: Parts, caplo
 def test_an_accepted_delivery_is_told_for_each_repo_with_its_job(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts.repos = {"blog": repo("blog"), "mirror": replace(repo("blog"), name="mirror")}
+    parts.repos = {"blog": repo("blog"), "mirror": repo("blog")._replace(name="mirror")}
     with caplog.at_level(logging.INFO):
         parts.deliver(push(), delivery="one")
 
@@ -640,13 +639,13 @@ def test_behind_a_proxy_its_word_counts_and_nobody_elses(
     parts: Parts, proxy: Proxy, peer: str, headers: dict[str, str], status: int
 ) -> None:
     parts.rule(allow_from=(OFFICE,))
-    parts.config = replace(parts.config, proxy=proxy)
+    parts.config = parts.config._replace(proxy=proxy)
     assert parts.push_from(peer, headers).status_code == status
 
 
 def test_a_malformed_address_is_noted_as_one_and_not_shown(parts: Parts) -> None:
     parts.rule(allow_from=(OFFICE,))
-    parts.config = replace(parts.config, proxy=CHAIN)
+    parts.config = parts.config._replace(proxy=CHAIN)
     parts.push_from(PROXY, {"X-Forwarded-For": "<b>"})
     assert parts.rejected()["reason"] == "its client (malformed address) is not in allow_from"
 

@@ -6,7 +6,7 @@ not.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -384,8 +384,8 @@ def test_an_image_is_for_the_repo_that_names_it(endpoints: Endpoints, name: str,
     assert image is not None
     host, _, rest = image.name.partition("/")
     pattern = glob.format(name=image.name, rest=rest if "." in host or ":" in host else image.name)
-    there = Here(endpoints(name, replace(BLOG, images=(pattern,)), KEY), name)
+    there = Here(endpoints(name, BLOG._replace(images=(pattern,)), KEY), name)
     assert there.status(there.body, *there.proof(there.body)) == 202
-    elsewhere = Here(endpoints(name, replace(BLOG, images=("ghcr.io/me/wiki", "me/blog/*")), KEY), name)
+    elsewhere = Here(endpoints(name, BLOG._replace(images=("ghcr.io/me/wiki", "me/blog/*")), KEY), name)
     assert elsewhere.status(elsewhere.body, *elsewhere.proof(elsewhere.body)) == 200
     assert elsewhere.jobs() == []

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,16 +208,15 @@ def test_the_engine_is_told_what_the_contract_says(engine: Engine, monkeypatch: 
 
 
 def test_force_and_opt_in_are_said_as_yes(engine: Engine) -> None:
-    engine.job = replace(engine.job, force=True)
-    engine.repo = replace(engine.repo, opted_in_by_file=True)
+    engine.job = engine.job._replace(force=True)
+    engine.repo = engine.repo._replace(opted_in_by_file=True)
     environment = engine.environment()
     assert (environment["GITOPSD_FORCE"], environment["GITOPSD_OPT_IN"]) == ("yes", "yes")
 
 
 def test_every_policy_of_a_repo_is_told_as_the_configuration_has_it(engine: Engine) -> None:
     before = engine.environment()
-    engine.repo = replace(
-        engine.repo,
+    engine.repo = engine.repo._replace(
         strategy="release",
         ref="v*",
         gate=("make", "test it"),
@@ -275,15 +273,15 @@ def test_every_policy_of_a_repo_is_told_as_the_configuration_has_it(engine: Engi
     ("seconds", "told"), [(0.001, "0.001"), (5.0, "5"), (100.0, "100"), (1500.5, "1500.5"), (30 * 86400.0, "2592000")]
 )
 def test_a_time_is_told_in_digits_that_a_shell_can_count_with(engine: Engine, seconds: float, told: str) -> None:
-    engine.repo = replace(engine.repo, settle_sec=seconds)
+    engine.repo = engine.repo._replace(settle_sec=seconds)
     assert engine.environment()["GITOPSD_SETTLE"] == told
 
 
 def test_the_names_of_secrets_lead_to_nothing_in_the_environment_of_the_engine(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = replace(engine.repo, name="shop", statuses=Statuses(forge="github", token="status-token"))
-    engine.config = replace(engine.config, notify=Notify(urls=("ntfy-url",)), repos={"shop": other})
+    other = engine.repo._replace(name="shop", statuses=Statuses(forge="github", token="status-token"))
+    engine.config = engine.config._replace(notify=Notify(urls=("ntfy-url",)), repos={"shop": other})
     names = ("GITHUB_WEBHOOK_SECRET", "NTFY_URL", "STATUS_TOKEN")
     for name in names:
         monkeypatch.setenv(name, SECRET)
@@ -298,13 +296,13 @@ def test_a_rollback_goes_to_the_revision_that_it_is_pinned_to(engine: Engine) ->
 
 @pytest.mark.parametrize("revision", ["1" * 40, "a" * 64])
 def test_the_engine_is_told_of_the_revision_that_the_trigger_told_of(engine: Engine, revision: str) -> None:
-    engine.job = replace(engine.job, revision=revision)
+    engine.job = engine.job._replace(revision=revision)
     assert engine.environment()["GITOPSD_HINT"] == revision
 
 
 @pytest.mark.parametrize("revision", [None, "", "main", "1" * 39, "1" * 41, "A" * 40, "1" * 40 + "\n", "$(reboot)"])
 def test_what_is_no_revision_is_no_hint(engine: Engine, revision: str | None) -> None:
-    engine.job = replace(engine.job, revision=revision)
+    engine.job = engine.job._replace(revision=revision)
     assert engine.environment()["GITOPSD_HINT"] == ""
 
 
@@ -315,7 +313,7 @@ ABOUT_EVENT = ("EVENT_TYPE", "IMAGE", "TAG", "DIGEST", "IMAGES")
 
 def told_of(engine: Engine, event: str | None, *images: Image) -> tuple[str, ...]:
     """What the engine is told of what asked for the job."""
-    engine.job = replace(engine.job, event=event, images=images)
+    engine.job = engine.job._replace(event=event, images=images)
     environment = engine.environment()
     return tuple(environment[f"GITOPSD_{name}"] for name in ABOUT_EVENT)
 
@@ -413,11 +411,11 @@ def test_an_image_with_something_odd_about_it_is_left_out_and_the_others_are_tol
     "digest", ["", DIGEST, f"sha512:{'0' * 128}", "sha256+b64u:LCa0a2j_xo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564"]
 )
 def test_a_digest_of_any_kind_is_told(engine: Engine, digest: str) -> None:
-    assert told_of(engine, "push", replace(BLOG, digest=digest))[1:4] == (BLOG.name, BLOG.tag, digest)
+    assert told_of(engine, "push", BLOG._replace(digest=digest))[1:4] == (BLOG.name, BLOG.tag, digest)
 
 
 def test_a_repo_that_names_its_images_is_told_of_those_alone(engine: Engine) -> None:
-    engine.repo = replace(engine.repo, images=("me/blog", "me/site-*"))
+    engine.repo = engine.repo._replace(images=("me/blog", "me/site-*"))
     images = [
         Image(name="ghcr.io/me/blog", tag="1"),
         Image(name="me/site-a", tag="2"),
@@ -443,7 +441,7 @@ def test_a_limit_that_outlives_us_stands_over_the_engine(engine: Engine) -> None
 
 
 def test_an_engine_that_takes_too_long_is_ended_with_all_it_started(engine: Engine, tmp_path: Path) -> None:
-    engine.repo = replace(engine.repo, timeout_sec=0.3)
+    engine.repo = engine.repo._replace(timeout_sec=0.3)
     outcome = engine.run(say(phase="deploy at=1"), f"sleep 1000 & echo $! > '{tmp_path}/child'", "wait")
     assert (outcome.state, outcome.retry, outcome.keep_trying) == (JobState.FAILED, True, False)
     assert outcome.reason == "deploy was ended: the sync took longer than 0.3 s (repos.blog.timeout)"
@@ -452,7 +450,7 @@ def test_an_engine_that_takes_too_long_is_ended_with_all_it_started(engine: Engi
 
 
 def test_with_a_way_back_the_limit_is_one_for_each_direction_and_one_to_find_out(engine: Engine) -> None:
-    engine.repo = replace(engine.repo, timeout_sec=0.2, rollback=True)
+    engine.repo = engine.repo._replace(timeout_sec=0.2, rollback=True)
     outcome = engine.run(say(phase="deploy at=1"), "sleep 1000")
     assert outcome.reason == "deploy was ended: the sync took longer than 0.6 s (repos.blog.timeout)"
 

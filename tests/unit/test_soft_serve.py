@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ def test_another_event_moves_nothing(name: str) -> None:
 @pytest.mark.parametrize(("given", "known"), [(3, "3"), ("3", "3"), (None, ""), ([3], ""), (3.0, ""), (True, "")])
 def test_a_repository_has_the_id_that_its_server_gave_it(given: object, known: str) -> None:
     event = event_of(PUSH | {"repository": REPOSITORY | {"id": given}})
-    assert event.remote == replace(REMOTE, id=known)
+    assert event.remote == REMOTE._replace(id=known)
 
 
 def test_a_repository_in_a_folder_is_known_by_its_name_too() -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +147,15 @@ def test_wishes_that_wait_together_are_one_job_and_the_newest_revision_is_its_hi
     last = store.enqueue("blog", Trigger.MANUAL)
 
     assert store.jobs(limit=10) == [last]
-    assert last == replace(first, delivery="two", ref="refs/heads/main", revision="4" * 40)
+    assert last == first._replace(delivery="two", ref="refs/heads/main", revision="4" * 40)
 
 
 def test_a_revision_that_somebody_asks_for_is_the_hint_of_the_job(store: Store) -> None:
     job = store.enqueue("blog", Trigger.POLL, revision="3" * 40)
 
     assert (job.trigger, job.state, job.revision, job.delivery) == (Trigger.POLL, JobState.PENDING, "3" * 40, None)
-    assert store.enqueue("blog", Trigger.POLL, revision="4" * 40) == replace(job, revision="4" * 40)
-    assert store.enqueue("blog", Trigger.MANUAL) == replace(job, revision="4" * 40)
+    assert store.enqueue("blog", Trigger.POLL, revision="4" * 40) == job._replace(revision="4" * 40)
+    assert store.enqueue("blog", Trigger.MANUAL) == job._replace(revision="4" * 40)
     assert store.enqueue("shop", Trigger.POLL).revision is None
 
 
@@ -232,7 +232,7 @@ def test_a_claimed_job_runs_and_is_no_longer_due(store: Store, clock: Clock) -> 
 
     job = claim(store)
 
-    assert job == replace(wished, state=JobState.RUNNING, started_at=START + 2)
+    assert job == wished._replace(state=JobState.RUNNING, started_at=START + 2)
     assert store.running() == [job]
     assert store.due() == []
     assert store.unfinished("blog", JobState.PENDING) is None
@@ -274,8 +274,7 @@ def test_an_outcome_is_kept_as_it_was_told(store: Store, clock: Clock, state: st
 
     done = store.finish(job, told, RETRY)
 
-    assert done == replace(
-        job,
+    assert done == job._replace(
         state=JobState(state),
         reason=told.reason,
         exit_code=77,
@@ -345,7 +344,7 @@ def test_a_delay_grows_to_its_limit_and_no_further(store: Store, clock: Clock) -
     store.enqueue("blog", Trigger.MANUAL)
     delays = []
     for _ in range(6):
-        done = store.finish(claim(store), FAILED, replace(RETRY, tries=100))
+        done = store.finish(claim(store), FAILED, RETRY._replace(tries=100))
         delays.append(clock.now)
         again = store.successor(done)
         assert again is not None
@@ -412,7 +411,7 @@ def test_a_failed_job_gives_way_to_a_wish_that_came_while_it_ran(store: Store, f
     done = store.finish(job, failure, RETRY)
 
     assert done.reason == "it failed"
-    assert store.jobs(limit=10) == [replace(newer, force=True, retry_of=job.id), done]
+    assert store.jobs(limit=10) == [newer._replace(force=True, retry_of=job.id), done]
     assert store.successor(done) == store.unfinished("blog", JobState.PENDING)
     assert store.due() == ["blog"]
 
@@ -427,7 +426,7 @@ def test_a_retry_gives_way_to_a_newer_push(store: Store, clock: Clock) -> None:
     accepted = store.accept(delivery("one"), [match(revision="3" * 40)])
 
     superseded = store.job(retry.id)
-    assert superseded == replace(retry, state=JobState.SUPERSEDED, reason="a newer wish came", finished_at=clock.now)
+    assert superseded == retry._replace(state=JobState.SUPERSEDED, reason="a newer wish came", finished_at=clock.now)
     newer = store.unfinished("blog", JobState.PENDING)
     assert newer is not None
     assert accepted.jobs == (newer.id,)
@@ -579,7 +578,7 @@ def test_a_job_knows_the_images_that_were_pushed_and_the_event_that_told_of_them
     other = store.unfinished("shop", JobState.PENDING)
     assert other is not None
     assert (tags_of(other), other.event) == ("v3", "push")
-    assert claim(store) == replace(job, state=JobState.RUNNING, started_at=START)
+    assert claim(store) == job._replace(state=JobState.RUNNING, started_at=START)
 
 
 def test_images_of_pushes_that_wait_together_are_kept_once_in_the_order_of_their_last_push(store: Store) -> None:
@@ -853,7 +852,7 @@ def test_a_rollback_that_came_during_a_run_takes_nothing_of_it_if_that_has_no_su
 
     done = store.finish(running, end or interrupted(running), RETRY)
 
-    assert store.waiting() == [replace(rollback, retry_of=running.id)]
+    assert store.waiting() == [rollback._replace(retry_of=running.id)]
     assert store.successor(done) == store.waiting()[0]
 
 
@@ -877,7 +876,7 @@ def test_a_rollback_that_is_to_be_tried_again_gives_way_to_no_push_and_keeps_its
 
     job = store.enqueue("blog", trigger, revision="3" * 40)
 
-    assert job == replace(waiting, revision="3" * 40)
+    assert job == waiting._replace(revision="3" * 40)
     assert (job.attempts, job.due_at) == (2, START + 30)
 
 
@@ -927,7 +926,7 @@ def test_a_person_s_wish_during_a_rollback_that_fails_takes_its_place(store: Sto
 
     store.finish(rollback, FAILED, RETRY)
 
-    assert store.waiting() == [replace(wish, retry_of=rollback.id)]
+    assert store.waiting() == [wish._replace(retry_of=rollback.id)]
 
 
 @pytest.mark.parametrize("trigger", list(Trigger))
@@ -1035,22 +1034,22 @@ def test_a_delivery_makes_one_job_for_each_repo_that_wants_it(store: Store) -> N
 
 def test_every_repo_is_told_its_own_part_of_a_delivery(store: Store) -> None:
     accepted = store.accept(delivery(), [match("blog"), match("shop", reason="follows next")])
-    later = store.accept(replace(delivery("two"), reason="shop: follows next"), [match("shop", reason="follows next")])
+    later = store.accept(delivery("two")._replace(reason="shop: follows next"), [match("shop", reason="follows next")])
 
     assert store.deliveries("blog", limit=10) == [accepted]
     assert store.deliveries("shop", limit=10) == [
-        replace(later, reason="follows next"),
-        replace(accepted, decision=Decision.IGNORED, reason="follows next", jobs=()),
+        later._replace(reason="follows next"),
+        accepted._replace(decision=Decision.IGNORED, reason="follows next", jobs=()),
     ]
-    assert store.deliveries("shop", limit=1) == [replace(later, reason="follows next")]
+    assert store.deliveries("shop", limit=1) == [later._replace(reason="follows next")]
     assert store.deliveries("docs", limit=10) == []
 
 
 def test_a_push_that_is_about_no_repo_is_kept_among_those(store: Store) -> None:
-    unknown = store.accept(replace(delivery(), reason="no repo is configured for me/x"), [])
-    created = store.accept(replace(delivery("created", event="branch_tag_create"), reason="no repo is configured"), [])
+    unknown = store.accept(delivery()._replace(reason="no repo is configured for me/x"), [])
+    created = store.accept(delivery("created", event="branch_tag_create")._replace(reason="no repo is configured"), [])
     store.accept(delivery("ping", event="ping"), [])
-    store.accept(replace(delivery("trial"), ref="", reason="a test delivery"), [])
+    store.accept(delivery("trial")._replace(ref="", reason="a test delivery"), [])
     store.accept(delivery("two"), [match()])
 
     assert unknown.decision is Decision.IGNORED
@@ -1196,7 +1195,7 @@ def test_bodies_that_are_no_longer_to_be_kept_go_without_a_further_delivery(
 
 def test_the_newest_deliveries_are_told_as_wholes_whoever_they_were_about(store: Store) -> None:
     both = store.accept(delivery("one"), [match("blog"), match("shop"), match("docs", reason="follows next")])
-    ping = store.accept(replace(delivery("two", event="ping"), ref="", reason="a ping"), [])
+    ping = store.accept(delivery("two", event="ping")._replace(ref="", reason="a ping"), [])
     elsewhere = store.accept(delivery("three", receiver="gitlab"), [match("shop", reason="follows next")])
     again = store.accept(delivery("one"), [match("blog")])
 
@@ -1252,19 +1251,19 @@ def test_a_delivery_is_found_by_an_id_of_digits_that_is_no_number_of_one(store: 
 
 
 def skipped(revision: str, origin: str, repo: str = "blog") -> Match:
-    return replace(match(repo, revision=revision, reason="none of its files"), skipped_from=origin)
+    return match(repo, revision=revision, reason="none of its files")._replace(skipped_from=origin)
 
 
 def test_a_push_is_not_left_out_while_another_receiver_of_that_repo_has_not_left_it_out(
     store: Store,
 ) -> None:
-    other = replace(delivery("other"), receiver="second")
+    other = delivery("other")._replace(receiver="second")
     store.accept(other, [match("blog", revision="1" * 40)])
     one = delivery("one")
     store.accept(one, [skipped("3" * 40, "2" * 40)])
     assert store.skipped_from("blog", "3" * 40) == ""
 
-    store.accept(replace(one, receiver="second", delivery_id="two"), [skipped("3" * 40, "2" * 40)])
+    store.accept(one._replace(receiver="second", delivery_id="two"), [skipped("3" * 40, "2" * 40)])
     assert store.skipped_from("blog", "3" * 40) == "2" * 40
 
 
@@ -1999,7 +1998,7 @@ class Life(RuleBasedStateMachine):
         self.deliveries += 1
         rollbacks = [job for job in self.store.waiting() if job.trigger is Trigger.ROLLBACK and job.repo in wanted]
         matches = [
-            replace(pushed(*tags, repo=repo, event=event), force=bool(tags), reason=None if repo in wanted else "no")
+            pushed(*tags, repo=repo, event=event)._replace(force=bool(tags), reason=None if repo in wanted else "no")
             for repo in self.repos
         ]
         accepted = self.store.accept(delivery(str(self.deliveries), at=self.clock.now), matches)

@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,8 +235,8 @@ def test_only_the_newest_logs_are_kept(bench: Bench) -> None:
 
 
 def test_a_repo_with_a_retry_of_its_own_is_tried_again_by_that(bench: Bench) -> None:
-    repo = replace(bench.repo, retry=Retry(tries=1))
-    bench.config = replace(bench.config, repos={"blog": repo})
+    repo = bench.repo._replace(retry=Retry(tries=1))
+    bench.config = bench.config._replace(repos={"blog": repo})
     bench.want()
     bench.write_engine("exit 1")
     bench.sync()
@@ -245,8 +244,8 @@ def test_a_repo_with_a_retry_of_its_own_is_tried_again_by_that(bench: Bench) -> 
 
 
 def test_what_was_interrupted_again_and_again_waits_by_the_retry_of_its_repo(bench: Bench) -> None:
-    repo = replace(bench.repo, retry=Retry(delay_sec=7))
-    bench.config = replace(bench.config, repos={"blog": repo})
+    repo = bench.repo._replace(retry=Retry(delay_sec=7))
+    bench.config = bench.config._replace(repos={"blog": repo})
     bench.want()
     for _ in range(2):
         bench.store.claim("blog", lambda _: INTERRUPTED, Retry())

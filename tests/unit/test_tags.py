@@ -1,6 +1,5 @@
 """Repos that follow tags: which pushes ask for their sync, from each provider that tells of tags."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_of_several_tags_one_that_is_there_counts() -> None:
 def test_no_rule_of_paths_leaves_a_tag_out() -> None:
     update = tag("v1.0", before=COMMIT, files=("README",))
 
-    matches, reason = route(push(update), [repo()], replace(RECEIVER, paths=("site/**",)))
+    matches, reason = route(push(update), [repo()], RECEIVER._replace(paths=("site/**",)))
 
     assert (matches[0].reason, matches[0].skipped_from, reason) == (None, "", "")
 
@@ -100,7 +99,7 @@ def test_no_rule_of_paths_leaves_a_tag_out() -> None:
 def test_a_rule_of_refs_does_and_names_the_tag() -> None:
     event = push(RefUpdate(ref="refs/heads/main", revision=COMMIT), tag("v1.0"))
 
-    (match,), whole = route(event, [repo()], replace(RECEIVER, refs=("refs/heads/next",)))
+    (match,), whole = route(event, [repo()], RECEIVER._replace(refs=("refs/heads/next",)))
 
     assert (match.ref, match.revision) == ("refs/tags/v1.0", None)
     assert match.reason == whole
