@@ -106,7 +106,8 @@ def record(
     )
     recorded = store.accept(delivery, matches, content.body, keep_bodies=config.keep.bodies)
     if content.replay_of is None:  # what the remote was called then, it may not be called any more
-        _learn(store, receiver, event, [repos[match.repo] for match in matches] or list(repos.values()))
+        with contextlib.suppress(StoreError):  # the delivery is safe; the next one tells it again
+            _learn(store, receiver, event, [repos[match.repo] for match in matches] or list(repos.values()))
     return recorded, matches
 
 
@@ -180,7 +181,7 @@ def _ids(remotes: Mapping[str, Mapping[str, str]], repos: Mapping[str, Repo]) ->
 
 
 def _learn(store: Store, receiver: Receiver, event: Event, repos: Sequence[Repo]) -> None:
-    """Remember what the provider calls the remotes, so that they are known under another name, too."""
+    """Remember what the provider calls the remotes, to know them under another name, too. Raises StoreError."""
     remote = event.remote
     if remote is None or not remote.id:
         return
@@ -197,5 +198,4 @@ def _learn(store: Store, receiver: Receiver, event: Event, repos: Sequence[Repo]
             "renamed": not by_name,
         }
     if told != known:
-        with contextlib.suppress(StoreError):  # the delivery is safe; the next one tells it again
-            store.write_note(f"{REMOTES_NOTE}{receiver.name}", told)
+        store.write_note(f"{REMOTES_NOTE}{receiver.name}", told)

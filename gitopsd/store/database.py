@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ _BUSY_SEC = 5.0
 _MANY_PAGES = 4096  # 16 MB
 _LOG_PAGES = 4096
 _LARGEST_LOG = 16 * 1024 * 1024
+_NOWHERE = (0, 0)
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ class _Link:
         self._name = str(path)
         self.guard = threading.Lock()
         self._connection: Connection | None = None
-        self._place = (0, 0)
+        self._place = self._log_place = _NOWHERE
         self.opened = 0
 
     def close(self) -> None:
@@ -215,7 +216,7 @@ class _Link:
                 connection.close()
                 raise
             self._connection = connection
-            self._place = self._identity()
+            self._place, self._log_place = self._identity(), self._identity("-wal")
             self.opened += 1
         return self._connection
 
@@ -233,17 +234,30 @@ class _Link:
                     Path(f"{self._path}{left_behind}").unlink(missing_ok=True)
                 os.close(modes.open_file(self._path, os.O_RDWR | os.O_EXCL))
 
-    def _identity(self) -> tuple[int, int]:
+    def _identity(self, beside: str = "") -> tuple[int, int]:
         try:
-            found = os.stat(self._name)  # noqa: PTH116 - each read and each write asks, and a Path takes its time
+            found = os.stat(self._name + beside)  # noqa: PTH116 - each read and each write asks, and a Path takes its time
         except FileNotFoundError:
-            return (0, 0)
+            return _NOWHERE
         return (found.st_dev, found.st_ino)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
+            with suppress(sqlite3.Error, OSError):  # who may only read cannot; whoever has written can
+                self._complete(self._connection)
             self._connection.close()
             self._connection = None
+
+    def _complete(self, connection: Connection) -> None:
+        """Write into a file that was moved away what is in its log alone: SQLite does so only where it was not moved.
+
+        Also where the log is gone, as somebody has made a new file since: we still have it open.
+        """
+        place = self._identity()
+        # A copy that lies in its place goes by the same log, which we would empty.
+        is_shared = place != _NOWHERE and self._identity("-wal") == self._log_place
+        if place != self._place and not is_shared:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager

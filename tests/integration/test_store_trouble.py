@@ -1,6 +1,8 @@
 """A store that cannot be written costs a 503 and a clear line, and nothing else."""
 
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 from gitopsd.store import path_in
@@ -81,6 +83,27 @@ def test_a_store_that_is_damaged_while_the_daemon_runs_is_noticed(site: Site) ->
 
     assert site.deliver("blog", remote.push()).status == 503
     assert "Traceback" not in site.log()
+
+
+def test_a_store_that_is_moved_away_while_the_daemon_runs_takes_its_records_along(site: Site) -> None:
+    remote = site.add_repo("blog")
+    site.start()
+    before, after = remote.push(), remote.push()
+    site.deliver("blog", before)
+    site.wait_until_settled("blog")
+    store = path_in(site.state_dir)
+    moved = store.rename(store.with_name("moved"))  # without what lies beside it
+
+    assert site.deliver("blog", after).status == 202
+
+    site.wait_until_settled("blog")
+    assert (_revisions(store), _revisions(moved)) == ([after], [before])
+    assert "Traceback" not in site.log()
+
+
+def _revisions(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [revision for (revision,) in connection.execute("SELECT revision FROM deliveries ORDER BY id")]
 
 
 def _fill(path: Path) -> None:

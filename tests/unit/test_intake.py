@@ -419,6 +419,22 @@ class DeafStore(Store):
         raise StoreError("the store is full")
 
 
+class DazedStore(Store):
+    """Keeps everything, and once it has taken a delivery nobody can read a note."""
+
+    has_accepted = False
+
+    def accept(self, *args: Any, **more: Any) -> Delivery:
+        recorded = super().accept(*args, **more)
+        self.has_accepted = True
+        return recorded
+
+    def peek_note(self, key: str) -> Any:
+        if self.has_accepted:
+            raise StoreError("the store is damaged")
+        return super().peek_note(key)
+
+
 class Desk:
     """What comes in, and the records of it."""
 
@@ -724,6 +740,14 @@ def test_what_is_known_already_is_not_written_again(desk: Desk, monkeypatch: pyt
 
 def test_a_store_that_takes_no_note_loses_no_delivery(desk: Desk, tmp_path: Path) -> None:
     desk.store = DeafStore(path_in(tmp_path), lambda: NOW)
+    recorded = desk.record(push())
+    assert (recorded.decision, recorded.jobs) == (Decision.ACCEPTED, (1,))
+    assert desk.store.due() == ["blog"]
+    assert desk.remotes() is None
+
+
+def test_a_store_whose_notes_cannot_be_read_any_more_loses_no_delivery(desk: Desk, tmp_path: Path) -> None:
+    desk.store = DazedStore(path_in(tmp_path), lambda: NOW)
     recorded = desk.record(push())
     assert (recorded.decision, recorded.jobs) == (Decision.ACCEPTED, (1,))
     assert desk.store.due() == ["blog"]

@@ -1636,6 +1636,42 @@ def test_a_file_that_is_moved_away_under_us_is_made_anew_and_not_written_to(
     assert with_another_connection(aside / path.name, "SELECT repo FROM jobs") == [("blog",)]
 
 
+@pytest.mark.parametrize("at_last", ["a read", "a write", "the end"])
+def test_a_file_that_is_moved_away_without_its_log_is_given_what_is_in_there(
+    store: Store, path: Path, at_last: str
+) -> None:
+    store.accept(delivery(), [match()])
+    assert store.due() == ["blog"]
+    aside = path.with_name("aside")
+    path.rename(aside)
+
+    if at_last == "a read":
+        assert store.due() == []
+    elif at_last == "a write":
+        store.enqueue("shop", Trigger.MANUAL)
+    store.close()
+
+    assert with_another_connection(aside, "SELECT repo FROM jobs", "SELECT delivery_id FROM deliveries") == [
+        ("blog",),
+        (delivery().delivery_id,),
+    ]
+
+
+def test_a_copy_that_is_put_in_place_of_a_file_that_was_moved_away_goes_on_with_its_log(
+    store: Store, path: Path
+) -> None:
+    store.enqueue("blog", Trigger.MANUAL)
+    assert store.due() == ["blog"]
+    path.rename(path.with_name("aside"))
+    shutil.copy(path.with_name("aside"), path)
+
+    store.enqueue("shop", Trigger.MANUAL)
+
+    assert store.due() == ["blog", "shop"]
+    store.close()
+    assert store.due() == ["blog", "shop"]
+
+
 _WISH = """
 import sys, time
 from pathlib import Path
@@ -1653,6 +1689,8 @@ def test_a_file_that_is_moved_away_under_us_is_made_anew_by_several_others(store
 
     assert [other.wait(60) for other in others] == [0, 0, 0]
     assert store.due() == ["shop"]
+    store.close()  # they have taken its log away, but we still had that open
+    assert with_another_connection(path.with_name("aside"), "SELECT repo FROM jobs") == [("blog",)]
 
 
 def test_another_file_that_is_put_in_its_place_is_the_one_that_counts(
