@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gitopsd import config as configuration
 from gitopsd import journal, listeners, lock, runner, signals, systemd
-from gitopsd.discovery import Found, find_repos
+from gitopsd.discovery import Found, Origins, find_repos
 from gitopsd.dispatcher import Dispatcher
 from gitopsd.errors import ConfigError, GitopsdError, StoreError
 from gitopsd.journal import Kind
@@ -48,6 +48,7 @@ class Daemon:
         self._reloading = threading.Lock()
         self._rescanning: threading.Thread | None = None
         self._has_rescanned = False
+        self._origins: Origins = {}
         self._lock = contextlib.ExitStack()
         self._lock_problem: str | None = "not tried yet"  # None once it is held
         self._config_problem = "the configuration is not loaded yet"
@@ -166,7 +167,8 @@ class Daemon:
             self._lock_problem = str(error)
 
     def _prepare(self, config: Config) -> Serving:
-        found = find_repos(config)
+        self._origins = {}  # a reload reads all of it anew
+        found = find_repos(config, self._origins)
         secrets, closed = _read_secrets(config)
         # The name of a secret that was taken out of the configuration stays: its variable is in our environment yet.
         self._secret_names.update(configuration.receiver_secrets(config))
@@ -243,7 +245,8 @@ class Daemon:
     def _look_for_repos(self, serving: Serving) -> None:
         begin = time.monotonic()
         try:
-            found = find_repos(serving.config)
+            # Anybody's push may bring a look about, and all others wait for it: git is asked of what is new only.
+            found = find_repos(serving.config, self._origins)
         except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would say it
             _log.error("roots: to look for new checkouts met a fault: %r", error)
             return

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,9 @@ _GIT_SEC = 10.0
 _HEAD_BYTES = 4096
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}  # ours may hold webhook secrets
 
+Origins = dict[Path, tuple[tuple[int, ...], str]]
+"""Where checkouts came from when they were read, each with the stamp of the file that said so."""
+
 
 class Found(NamedTuple):
     """The repos by name, and what is wrong with what is none: by the name it would have, or by the root."""
@@ -27,8 +31,13 @@ class Found(NamedTuple):
     problems: Mapping[str, str] = MappingProxyType({})
 
 
-def find_repos(config: Config) -> Found:
-    """Every repo. What `config` names comes first: a checkout below a root that has its path or name is left to it."""
+def find_repos(config: Config, origins: Origins | None = None) -> Found:
+    """Every repo. What `config` names comes first: a checkout below a root that has its path or name is left to it.
+
+    Who looks often keeps `origins`: a git process for each checkout takes long, and is then spared where the checkout's
+    git configuration is the one that was read before.
+    """
+    origins = {} if origins is None else origins
     repos = dict(config.repos)
     places = {os.path.realpath(repo.path) for repo in config.repos.values() if repo.url}  # a command takes no place
     releases = [releases_of(repo.path) for repo in config.repos.values() if repo.strategy == "release"]
@@ -44,7 +53,7 @@ def find_repos(config: Config) -> Found:
             try:
                 if name in repos:
                     raise GitopsdError(f"the name '{name}' is taken by {repos[name].path}")
-                repos[name] = _read_checkout(path)
+                repos[name] = _read_checkout(path, origins)
                 places.add(place)
             except GitopsdError as error:
                 said = f"{path}: opted in, but no repo: {error}"
@@ -73,7 +82,7 @@ def _opted_in(root: Path) -> Iterator[Path]:
         return  # find_repos says so
 
 
-def _read_checkout(path: Path) -> Repo:
+def _read_checkout(path: Path, origins: Origins) -> Repo:
     """The repo that stands at `path`, as its own git configuration says. Its name is the directory's, in lower case."""
     name = path.name.lower()
     if not NAME.fullmatch(name):
@@ -81,9 +90,10 @@ def _read_checkout(path: Path) -> Repo:
     git_dir = path / ".git"
     if not os.path.isdir(git_dir):
         raise GitopsdError("it is not a git checkout of its own (no .git directory)")
-    if not os.path.isfile(git_dir / "config"):
+    stamp = _stamp(git_dir / "config")
+    if not stamp:
         raise GitopsdError("its .git/config is not a file")
-    url = origin_of(path)
+    url = _origin(path, stamp, origins)
     if not url:
         raise GitopsdError("it has no remote 'origin'")
     if has_credentials(url):
@@ -91,11 +101,40 @@ def _read_checkout(path: Path) -> Repo:
     return Repo(name=name, url=url, ref=_branch(git_dir), path=path, opted_in_by_file=True)
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What differs once the file at `path` was written, replaced or opened to us; () if it is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    if not stat.S_ISREG(found.st_mode):
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _origin(path: Path, stamp: tuple[int, ...], origins: Origins) -> str:
+    """As origin_of; git is asked only if `origins` does not have it by this stamp."""
+    known, url = origins.get(path, ((), ""))
+    if known == stamp:
+        return url
+    answer = _ask_origin(path)
+    if answer is not None:  # what gave no answer may give one the next time
+        origins[path] = stamp, answer
+    return answer or ""
+
+
 def origin_of(path: Path) -> str:
     """Where the checkout at `path` comes from, as its own git configuration says; "" if it does not."""
+    return _ask_origin(path) or ""
+
+
+def _ask_origin(path: Path) -> str | None:
+    """As origin_of; None if git was ended before it could say."""
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(path / ".git" / "config"), "--get", "remote.origin.url")
     ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
+    if ended.exit_code is None:
+        return None
     return url.strip() if ended.exit_code == 0 else ""
 
 

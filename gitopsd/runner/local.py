@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Set
 
 from gitopsd import process, systemd
+from gitopsd.errors import GitopsdError
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SEC = 2 * process.GRACE_SEC
@@ -34,7 +35,7 @@ class LocalRunner:
     def start(self, repo: str, on_end: Callable[[str, int], None]) -> None:
         """Start a sync of `repo`; `on_end` gets its name and the exit code, on a thread of its own.
 
-        Raises GitopsdError if no process can be started.
+        Raises GitopsdError if no process can be started, or no thread that sees its end.
         """
         environment = systemd.child_environment(os.environ, frozenset(self._secrets))
         # In the daemon it is the directory of the webhook secrets; a sync started by systemd has one of its own.
@@ -45,13 +46,16 @@ class LocalRunner:
 
         def wait() -> None:
             process.step_back(child, _NICENESS)
-            code = child.wait()
-            with self._ended:
-                del self._children[repo]
-                self._ended.notify_all()
-            on_end(repo, code)
+            on_end(repo, self._see_off(repo))
 
-        threading.Thread(target=wait, name=f"sync-{repo}", daemon=True).start()
+        try:
+            threading.Thread(target=wait, name=f"sync-{repo}", daemon=True).start()
+        except RuntimeError as error:
+            # Nobody would hear of its end, and the repo would count as running for good.
+            child.terminate()
+            self._see_off(repo)
+            remedy = "too many processes and threads run; raise TasksMax= of the service, or ulimit -u"
+            raise GitopsdError(f"the sync of {repo} cannot be started: {error}: {remedy}") from error
 
     def running(self) -> list[str]:
         """The repos whose sync runs as a child of this process."""
@@ -67,6 +71,14 @@ class LocalRunner:
             for child in list(self._children.values()):
                 child.terminate()
             self._wait(_LAST_WORDS_SEC)
+
+    def _see_off(self, repo: str) -> int:
+        """Wait for the end of its child; the exit code."""
+        code = self._children[repo].wait()
+        with self._ended:
+            del self._children[repo]
+            self._ended.notify_all()
+        return code
 
     def _wait(self, timeout_sec: float) -> None:
         deadline = time.monotonic() + timeout_sec

@@ -106,6 +106,7 @@ def test_a_git_that_is_asked_about_an_opted_in_checkout_is_not_told_a_secret(hay
     site.settings["roots"] = [str(checkout.parent)]
     site.write_config()
     site.start()
+    (checkout / ".git" / "config").touch()
     site.deliver("unheard-of", "1" * 40, secret=NEEDLE)  # has the daemon look again
     told = (haystack.tools / "told").read_text()
     assert "git config" in told

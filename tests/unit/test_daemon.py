@@ -3,18 +3,21 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gitopsd import config as configuration
 from gitopsd import daemon as module
+from gitopsd import process
 from gitopsd.daemon import Daemon
-from gitopsd.discovery import Found
+from gitopsd.discovery import Found, Origins
 from gitopsd.model import Trigger
 from gitopsd.settings import Config, Repo
 from gitopsd.store import Store, path_in
+from tests.remote import git
 from tests.site import wait_for
 
 # Where there is no systemd, sdnotify leaves its socket to the end.
@@ -84,7 +87,7 @@ def test_a_root_that_hangs_holds_up_one_request_for_a_moment_and_none_after_it(
     daemon._serving = daemon._prepare(configuration.load(daemon._config_path))
     looks, gate = [0], threading.Event()
 
-    def find(_config: Config) -> Found:
+    def find(_config: Config, _origins: Origins) -> Found:
         looks[0] += 1
         assert gate.wait(30)
         return Found(repos={"blog": REPO}, problems={})
@@ -105,3 +108,37 @@ def test_a_root_that_hangs_holds_up_one_request_for_a_moment_and_none_after_it(
     assert looks == [2]
     daemon._web.start()
     daemon._web.stop()
+
+
+def test_a_look_for_new_checkouts_asks_git_about_no_other(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(argv: Sequence[str], **how: Any) -> tuple[process.Ended, str]:
+        asked.append(Path(argv[argv.index("--file") + 1]).parents[1].name)
+        return output_of(argv, **how)
+
+    asked: list[str] = []
+    output_of = process.output_of
+    monkeypatch.setattr(process, "output_of", ask)
+    opted_in(tmp_path / "root" / "blog")
+    config = configuration.load(daemon._config_path)._replace(roots=(tmp_path / "root",))
+    daemon._serving = daemon._prepare(config)
+    assert asked == ["blog"]
+
+    opted_in(tmp_path / "root" / "shop")
+    assert list(daemon._rescan()) == ["blog", "shop"]
+    daemon._end_round()
+    assert list(daemon._rescan()) == ["blog", "shop"]
+    assert asked == ["blog", "shop"]
+
+    daemon._serving = daemon._prepare(config)  # a reload asks about all of them
+    assert asked == ["blog", "shop", "blog", "shop"]
+    daemon._web.start()
+    daemon._web.stop()
+
+
+def opted_in(path: Path) -> None:
+    path.mkdir(parents=True)
+    git(path, "init", "--quiet", "--template=", "--initial-branch=main")
+    git(path, "remote", "add", "origin", f"https://github.com/me/{path.name}.git")
+    (path / ".gitops").touch()

@@ -3,11 +3,14 @@
 import os
 import re
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gitopsd.discovery import Found, find_repo, find_repos
+from gitopsd import process
+from gitopsd.discovery import Found, Origins, find_repo, find_repos
 from gitopsd.errors import GitopsdError
 from gitopsd.settings import Config, Repo
 from tests.conftest import ForNobody
@@ -277,6 +280,87 @@ def test_what_the_environment_tells_git_does_not_reach_a_checkout(root: Path, mo
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://evil.example/")
 
     assert find_repos(config(root)).repos == {}
+
+
+class Looks:
+    """Looks one after another, as a daemon takes them, and which checkouts git was asked about in each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.git: Callable[..., tuple[process.Ended, str]] = process.output_of
+        self._origins: Origins = {}
+        monkeypatch.setattr(process, "output_of", self._ask)
+
+    def take(self, everything: Config) -> Found:
+        self.asked.clear()
+        return find_repos(everything, self._origins)
+
+    def _ask(self, argv: Sequence[str], **how: Any) -> tuple[process.Ended, str]:
+        self.asked.append(Path(argv[argv.index("--file") + 1]).parents[1].name)
+        return self.git(argv, **how)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
+def test_the_next_look_asks_git_about_nothing_but_what_is_new(root: Path, looks: Looks) -> None:
+    blog = checkout(root / "blog")
+    (checkout(root / "broken") / ".git" / "config").write_text("[remote")
+    first = looks.take(config(root))
+    assert looks.asked == ["blog", "broken"]
+
+    assert (looks.take(config(root)), looks.asked) == (first, [])
+
+    shop = checkout(root / "shop")
+    found = looks.take(config(root))
+    assert looks.asked == ["shop"]
+    assert found.repos == {"blog": discovered("blog", blog), "shop": discovered("shop", shop)}
+    assert found.problems == first.problems == find_repos(config(root)).problems
+
+
+def test_a_checkout_whose_git_configuration_has_changed_is_asked_about_again(root: Path, looks: Looks) -> None:
+    blog, shop = checkout(root / "blog", url="git@github.com:me/old.git"), checkout(root / "shop")
+    mended = checkout(root / "mended", url=None)
+    looks.take(config(root))
+    git(blog, "remote", "set-url", "origin", URL)
+    git(mended, "remote", "add", "origin", URL)
+
+    found = looks.take(config(root))
+
+    assert looks.asked == ["blog", "mended"]
+    assert found == Found({path.name: discovered(path.name, path) for path in (blog, mended, shop)})
+
+
+def test_another_checkout_in_the_place_of_one_is_asked_about(root: Path, looks: Looks, tmp_path: Path) -> None:
+    blog = checkout(root / "blog", url="git@github.com:me/old.git")
+    looks.take(config(root))
+    blog.rename(tmp_path / "aside")
+    assert looks.take(config(root)) == Found()
+
+    checkout(blog)
+
+    assert looks.take(config(root)) == Found({"blog": discovered("blog", blog)})
+
+
+def test_the_branch_of_a_checkout_is_looked_at_each_time_and_takes_no_git(root: Path, looks: Looks) -> None:
+    blog = checkout(root / "blog")
+    looks.take(config(root))
+    git(blog, "symbolic-ref", "HEAD", "refs/heads/next")
+
+    assert looks.take(config(root)).repos == {"blog": discovered("blog", blog, ref="next")}
+    assert looks.asked == []
+
+
+def test_a_git_that_did_not_come_to_an_answer_is_asked_again(root: Path, looks: Looks) -> None:
+    blog, answering = checkout(root / "blog"), looks.git
+    looks.git = lambda *_, **__: (process.Ended(signal_name="SIGTERM", timed_out=True), "")
+    assert list(looks.take(config(root)).problems) == ["blog"]
+
+    looks.git = answering
+
+    assert looks.take(config(root)) == Found({"blog": discovered("blog", blog)})
 
 
 def test_a_repo_is_found_by_its_name_configured_or_discovered(root: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gitopsd import process
 from gitopsd.errors import GitopsdError
 from gitopsd.model import Trigger
 from gitopsd.runner import LocalRunner
@@ -170,3 +171,27 @@ def test_an_interpreter_that_is_gone_is_an_error_in_one_line(monkeypatch: pytest
     with pytest.raises(GitopsdError, match="python: cannot be started: No such file"):
         runner.start("blog", Ends())
     assert runner.running() == []
+
+
+def test_a_sync_whose_end_nobody_could_hear_of_is_ended_and_may_be_started_again(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        children.extend(runner._children.values())
+        raise RuntimeError("can't start new thread")
+
+    children: list[process.Child] = []
+    runner = LocalRunner(held.config_text, set(), quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(
+            GitopsdError, match=r"^the sync of blog cannot be started: can't start new thread: .*TasksMax="
+        ):
+            runner.start("blog", held.ends)
+
+    assert runner.running() == []
+    assert held.ends.heard == []
+    assert [child.returncode is None for child in children] == [False]  # no zombie either
+    held.start(runner)
+    held.gate.touch()
+    assert held.ends.wait() == [("blog", 0)]
