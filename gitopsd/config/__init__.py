@@ -271,13 +271,13 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
     )
     return unset._replace(
         runner=data.get("runner", unset.runner),
-        max_parallel=data.get("max_parallel", unset.max_parallel),
+        max_parallel=int(data.get("max_parallel", unset.max_parallel)),
         max_body=size(data.get("max_body", unset.max_body)),
         limits=Limits(
-            connections=limits.get("connections", unset.limits.connections),
+            connections=int(limits.get("connections", unset.limits.connections)),
             header_time_sec=seconds(limits.get("header_time"), unset.limits.header_time_sec),
             body_time_sec=seconds(limits.get("body_time"), unset.limits.body_time_sec),
-            refusals=limits.get("refusals", unset.limits.refusals),
+            refusals=int(limits.get("refusals", unset.limits.refusals)),
         ),
         stop_timeout_sec=seconds(data.get("stop_timeout"), unset.stop_timeout_sec),
         idle_exit_sec=None if data.get("idle_exit") == "never" else seconds(data.get("idle_exit"), _IDLE_EXIT_SEC),
@@ -287,10 +287,10 @@ def _build(source: Path, data: Mapping[str, Any]) -> Config:
         repos={name: repo_of(name, entry, retry) for name, entry in data.get("repos", {}).items()},
         retry=retry,
         keep=Keep(
-            deliveries=keep.get("deliveries", unset.keep.deliveries),
-            bodies=keep.get("bodies", unset.keep.bodies),
-            jobs=keep.get("jobs", unset.keep.jobs),
-            logs=keep.get("logs", unset.keep.logs),
+            deliveries=int(keep.get("deliveries", unset.keep.deliveries)),
+            bodies=int(keep.get("bodies", unset.keep.bodies)),
+            jobs=int(keep.get("jobs", unset.keep.jobs)),
+            logs=int(keep.get("logs", unset.keep.logs)),
             log_bytes=size(keep.get("log_size", unset.keep.log_bytes)),
         ),
         notify=Notify(urls=tuple(notify.get("urls", ())), on=tuple(notify.get("on", unset.notify.on))),

@@ -73,7 +73,7 @@ def data_of(repo: Repo) -> dict[str, Any]:
 def retry_of(entry: Mapping[str, Any], otherwise: Retry) -> Retry:
     """When to try again; `otherwise` stands for what `entry` does not say."""
     return Retry(
-        tries=entry.get("tries", otherwise.tries),
+        tries=int(entry.get("tries", otherwise.tries)),
         delay_sec=seconds(entry.get("delay"), otherwise.delay_sec),
         max_delay_sec=seconds(entry.get("max_delay"), otherwise.max_delay_sec),
     )

@@ -1151,6 +1151,15 @@ def test_the_default_that_the_schema_names_is_the_one_that_is_taken(path: Path, 
     assert load_data(path, with_value(key, KEYS[key]["default"])) == load_data(path, without)
 
 
+@pytest.mark.parametrize("key", [key for key in KEYS if "integer" in KEYS[key].get("type", "")], ids=".".join)
+def test_a_whole_number_is_one_with_a_point_in_it_too(path: Path, key: tuple[str, ...]) -> None:
+    number = next(each for each in KEYS[key]["examples"] if isinstance(each, int))
+
+    with_point = load_data(path, with_value(key, float(number)))
+
+    assert repr(with_point) == repr(load_data(path, with_value(key, number)))  # to Python 3.0 is 3, too
+
+
 def test_every_setting_of_the_program_has_a_key() -> None:
     def settings_of(kind: Any, prefix: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
         renamed = {"log_bytes": "log_size"}
