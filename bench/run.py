@@ -32,6 +32,7 @@ ALL: dict[str, Measure] = {
     "cold": deploying.cold,
     "large": hostile.large,
     "slow": hostile.slow,
+    "crowd": hostile.crowd,
     "flood": hostile.flood,
     "status": gathered.status,
     "poll": gathered.poll,

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import resource
 import socket
 import threading
 import time
@@ -10,33 +11,28 @@ from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer, create_server
 
 from gitopsd.settings import Limits
+from gitopsd.web.channel import Channel
 
 _log = logging.getLogger(__name__)
 _DRAIN_SEC = 10.0
 _LOOP_SEC = 0.5
-_FIRST_WORDS_SEC = 2.0
 _LOOK_SEC = 0.25
+_LOOK_SEC_WHEN_FULL = 0.05
 _HONEST_SEC = 0.5
 _ROOM = 10
+"""Where all connections are taken, a tenth at a look: so all of them are, by the time that an honest one needs."""
+
+_SILENT_SEC = 60.0
+_UNFINISHED_BYTES = 64 * 1024 * 1024
+_OTHER_FILES = 256
 _CHANNEL_TIMEOUT_SEC = 30
 Works = Sequence[Callable[[], object]]
 
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
-
-
-class _Parser(HTTPRequestParser):
-    """Answers 400 where waitress 3.0 lets a ValueError through: a target like `http://[`, a length of 5,000 digits."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            raise ParsingError("the request line or a header is malformed") from error
 
 
 class _Arrived:
@@ -55,39 +51,6 @@ class _Arrived:
         return channels
 
 
-class _Channel(HTTPChannel):
-    parser_class = _Parser
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.began_at = time.monotonic()
-        """When the request that is arriving began; before the first one, the connection."""
-        self._is_new = True
-
-    def received(self, data: bytes) -> bool:
-        """Take what has arrived of a request, or of several."""
-        if self.request is None and not self._is_new:
-            self.began_at = time.monotonic()
-        self._is_new = False
-        return bool(super().received(data))
-
-    def is_waited_for(self) -> bool:
-        """Whether nothing can be done for it before more of its request arrives."""
-        return not (self.requests or self.total_outbufs_len)
-
-    def is_late(self, limits: Limits, now: float) -> bool:
-        """Whether its request takes longer to arrive than it may. Between two of them it may be silent."""
-        if not self.is_waited_for() or (self.request is None and not self._is_new):
-            return False
-        has_head = self.request is not None and self.request.headers_finished
-        return now - self.began_at > limits.header_time_sec + (limits.body_time_sec if has_head else 0.0)
-
-    def is_in_use(self) -> bool:
-        """Whether it is owed an answer: a request has begun to arrive, or is on its way from who has just connected."""
-        has_just_come = self.last_activity == self.creation_time > time.time() - _FIRST_WORDS_SEC
-        return bool(has_just_come or self.request or self.requests or self.total_outbufs_len)
-
-
 def _serve(channel: HTTPChannel) -> None:
     """Answer its request. What it meets beside the application must not end the loop, and with it all others."""
     try:
@@ -97,11 +60,20 @@ def _serve(channel: HTTPChannel) -> None:
         channel.handle_close()
 
 
-def _leave_out_path(record: logging.LogRecord) -> bool:
-    """waitress names the path of a request that came to nothing, and that may end with a token."""
+def _possible(connections: int) -> int:
+    """So many of these connections as there may be open files, beside large bodies and what else is open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
+
+
+def _is_said(record: logging.LogRecord) -> bool:
+    """waitress names the path of a request that came to nothing, and that may end with a token.
+
+    And where all connections are taken, it says so with each one that comes and goes; we say it now and then.
+    """
     said = record.getMessage()
     record.msg, record.args = said.partition(" while serving ")[0], ()
-    return True
+    return not said.startswith("total open connections ")
 
 
 class WebServer:
@@ -122,7 +94,7 @@ class WebServer:
         `answered` is called once their answers are on their way.
         """
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
-        logging.getLogger("waitress").addFilter(_leave_out_path)
+        logging.getLogger("waitress").addFilter(_is_said)
         self._map: dict[int, Any] = {}
         self._arrived = _Arrived()
         self._serve = serve
@@ -136,7 +108,7 @@ class WebServer:
                 sockets=of_one_family,
                 # For tests, waitress says; it is the way to have no threads of its own.
                 _dispatcher=self._arrived,  # type: ignore[arg-type] # of which it calls no more than there is
-                connection_limit=limits.connections,
+                connection_limit=_possible(limits.connections),
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
                 max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
                 ident="gitopsd",
@@ -150,11 +122,15 @@ class WebServer:
         for listener in self._map.values():
             if isinstance(listener, BaseWSGIServer):
                 listener.channel_class = self._open_channel  # type: ignore[assignment] # it is only called
+        self._max_body = max_body
         self._limits = limits
+        self._most_connections = _possible(limits.connections)
         self._looked_at = 0.0
+        self._silent_until = 0.0
         self._draining = threading.Event()
         self._asked_to_leave = threading.Event()
         self._has_stayed = threading.Event()
+        self._has_left = False
         self._known_connections = 0
         self.moves = 0
         """How often the loop has gone round: what hangs does not move."""
@@ -168,10 +144,14 @@ class WebServer:
 
     def set_limits(self, max_body: int, limits: Limits) -> None:
         """From now on refuse bodies that are larger, and go by these limits."""
+        self._max_body = max_body
         self._limits = limits
+        self._most_connections = most = _possible(limits.connections)
+        if most < limits.connections:
+            _log.warning("limits.connections: %d of %d; for more raise LimitNOFILE=", most, limits.connections)
         for server in self._servers:
             server.adj.max_request_body_size = max_body + 1
-            server.adj.connection_limit = limits.connections
+            server.adj.connection_limit = most
 
     def is_alive(self) -> bool:
         """Whether the loop runs."""
@@ -191,7 +171,7 @@ class WebServer:
                 listener.pull_trigger()  # it need not wait out its poll
         while self._thread.is_alive() and not self._has_stayed.wait(_LOOP_SEC):
             continue
-        return not self._has_stayed.is_set()
+        return self._has_left
 
     def stop(self) -> None:
         """Take no new connection, answer those who are in the middle of a request, and close everything."""
@@ -199,15 +179,17 @@ class WebServer:
         self._thread.join()
         wasyncore.close_all(self._map)
 
-    def _open_channel(self, *arguments: Any, **more: Any) -> _Channel:
+    def _open_channel(self, *arguments: Any, **more: Any) -> Channel:
         self.connections += 1
-        return _Channel(*arguments, **more)
+        return Channel(*arguments, **more)
 
     def _loop(self) -> None:
         give_up_at = None
         while True:
             connections = self.connections
-            wasyncore.loop(timeout=_LOOP_SEC, map=self._map, use_poll=True, count=1)
+            # Who waits to be let in where it is full does not wake it.
+            patience_sec = _LOOK_SEC_WHEN_FULL if self._is_full() else _LOOP_SEC
+            wasyncore.loop(timeout=patience_sec, map=self._map, use_poll=True, count=1)
             if self.connections > connections:
                 self._accept_more()
             self._close_slow_ones(time.monotonic())
@@ -216,6 +198,7 @@ class WebServer:
             if self._asked_to_leave.is_set():
                 self._asked_to_leave.clear()
                 if not has_answered and self.connections == self._known_connections and not self.has_connections():
+                    self._has_left = True
                     return
                 self._has_stayed.set()
             if not self._draining.is_set():
@@ -232,7 +215,7 @@ class WebServer:
         """Let in who else waits: waitress lets in one a round, and then each would wait for a commit of its own."""
         for listener in [each for each in self._map.values() if isinstance(each, BaseWSGIServer) and each.accepting]:
             connections = self.connections - 1
-            while self.connections > connections and len(self._map) < self._limits.connections:
+            while self.connections > connections and not self._is_full():
                 connections = self.connections
                 listener.handle_accept()
 
@@ -244,9 +227,8 @@ class WebServer:
         begin = time.monotonic()
         self._serve([functools.partial(_serve, channel) for channel in channels])
         if (taken := time.monotonic() - begin) > _LOOK_SEC:
-            # What has arrived meanwhile could not be read, and the time is not to be held against who sent it.
             for each in self._channels():
-                each.began_at += taken
+                each.excuse(taken)
         for channel in channels:
             if channel.connected:
                 channel.handle_write()
@@ -254,20 +236,43 @@ class WebServer:
         return True
 
     def _close_slow_ones(self, now: float) -> None:
-        """Close whose request takes too long; and where no more can connect, also those who have taken longest."""
-        if now - self._looked_at < _LOOK_SEC:
+        """Close who takes too long; and where something is used up, also those who have taken longest."""
+        is_full = self._is_full()
+        if now - self._looked_at < (_LOOK_SEC_WHEN_FULL if is_full else _LOOK_SEC):
             return
         self._looked_at = now
-        channels = self._channels()
-        for channel in [channel for channel in channels if channel.is_late(self._limits, now)]:
+        for channel in self._channels():
+            channel.look(now)
+            if channel.is_late(self._limits, now):
+                channel.handle_close()
+        if is_full:
+            self._make_room(now)
+        self._bound_bodies()
+
+    def _make_room(self, now: float) -> None:
+        waited_for = [each for each in self._channels() if now - (each.waited_for_since or now) > _HONEST_SEC]
+        waited_for.sort(key=lambda channel: channel.waited_for_since or now)
+        for channel in waited_for[: max(1, self._most_connections // _ROOM)]:
             channel.handle_close()
-            channels.remove(channel)
+        if waited_for and now > self._silent_until:
+            self._silent_until = now + _SILENT_SEC
+            _log.warning(
+                "all connections (limits.connections: %d) are taken; who is waited for longest is closed",
+                self._limits.connections,
+            )
+
+    def _bound_bodies(self) -> None:
+        """Each may be as large as a body may be, and nobody has seen a signature of any of them."""
+        unfinished = [channel for channel in self._channels() if channel.unfinished_bytes]
+        too_much = sum(each.unfinished_bytes for each in unfinished) - max(_UNFINISHED_BYTES, 2 * self._max_body)
+        for channel in sorted(unfinished, key=lambda each: each.began_at):
+            if too_much > 0:
+                too_much -= channel.unfinished_bytes
+                channel.handle_close()
+
+    def _is_full(self) -> bool:
         # What else is in the map, as the listeners, counts for waitress, too.
-        if len(self._map) < self._limits.connections:
-            return
-        waited_for = [each for each in channels if each.is_waited_for() and now - each.began_at > _HONEST_SEC]
-        for channel in sorted(waited_for, key=lambda each: each.began_at)[: max(1, self._limits.connections // _ROOM)]:
-            channel.handle_close()
+        return len(self._map) >= self._most_connections
 
     def has_connections(self) -> bool:
         """Whether anybody is connected."""
@@ -276,5 +281,5 @@ class WebServer:
     def _in_flight(self) -> bool:
         return any(channel.is_in_use() for channel in self._channels())
 
-    def _channels(self) -> list[_Channel]:
-        return [channel for channel in list(self._map.values()) if isinstance(channel, _Channel)]
+    def _channels(self) -> list[Channel]:
+        return [channel for channel in list(self._map.values()) if isinstance(channel, Channel)]

@@ -46,7 +46,7 @@ def older_tree(target: Path) -> Path:
     copy_of_tree(target)
     init = target / "gitopsd" / "__init__.py"
     init.write_text(re.sub('__version__ = ".*"', f'__version__ = "{OLDER_VERSION}"', init.read_text()))
-    (target / "gitopsd" / "web.py").rename(target / "gitopsd" / "pages.py")
+    (target / "gitopsd" / "web").rename(target / "gitopsd" / "pages")
     for module in (target / "gitopsd").rglob("*.py"):
         module.write_text(module.read_text().replace("gitopsd.web", "gitopsd.pages"))
     with (target / "docs" / "gitopsd.example.yaml").open("a") as example:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import resource
 import socket
 import threading
 import time
@@ -15,15 +16,22 @@ import pytest
 from gitopsd import web
 from gitopsd.rounds import Rounds
 from gitopsd.settings import Limits
-from gitopsd.web import WebServer, Works
+from gitopsd.web import WebServer, Works, channel
+from gitopsd.web.channel import Channel
 from tests.site import WAIT_SEC, wait_for
 
 LIMIT = 1000
 PATIENT = Limits()
 
 
+LARGE = 8 * 1024 * 1024
+
+
 class Application:
-    """Answers with the length of what it read. A request for /wait is answered when the gate opens."""
+    """Answers with the length of what it read. A request for /wait is answered when the gate opens.
+
+    The answer to /large is more than the system takes for who does not read.
+    """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -34,7 +42,7 @@ class Application:
             self.begun.set()
             self.gate.wait(WAIT_SEC)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        answer = f"read {len(body)}".encode()
+        answer = b"x" * LARGE if environ["PATH_INFO"] == "/large" else f"read {len(body)}".encode()
         start_response("200 OK", [("Content-Length", str(len(answer))), ("Content-Type", "text/plain")])
         return [answer]
 
@@ -136,6 +144,22 @@ def test_a_chunked_body_is_cut_at_the_limit() -> None:
         large = ask(listener, start + b"200\r\n" + b"x" * 512 + b"\r\n200\r\n" + b"x" * 512)
     assert small.endswith(b"read 5")
     assert large.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"1" * 70_000, id="the length of a chunk"),
+        pytest.param(b"1;" + b"a" * 70_000, id="what stands behind it"),
+        pytest.param(b"0\r\nX-A: " + b"a" * 70_000, id="what follows the last one"),
+    ],
+)
+def test_a_line_of_a_chunked_body_that_does_not_end_is_refused(rest: bytes) -> None:
+    listener = listen()
+    with served(Application(), listener) as server:
+        server.set_limits(10 * LARGE, PATIENT)
+        answer = ask(listener, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + rest)
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_sender_that_asks_first_is_told_to_go_on() -> None:
@@ -278,6 +302,17 @@ def test_it_stays_if_somebody_has_come_and_gone_since_the_caller_looked() -> Non
         assert ask(kept, closing(post(3)) + b"abc").endswith(b"read 3")
         wait_for(lambda: server.stop_if_idle(server.connections), "the end")
         server.stop()
+
+
+def test_a_loop_that_met_a_fault_has_not_ended_for_want_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", met.append)
+    with listen() as kept, served(Application(), kept.dup()) as server:
+        monkeypatch.setattr(server, "_answer", "no function")
+        wait_for(lambda: not server.is_alive(), "its end")
+        assert not server.stop_if_idle(server.connections)
+        server.stop()
+    assert met
 
 
 @pytest.mark.parametrize("unix", [False, True])
@@ -449,14 +484,14 @@ def test_those_who_connect_while_it_answers_are_answered_together() -> None:
 def test_a_fault_in_one_answer_closes_its_connection_and_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service, faults = web._Channel.service, [OSError(110, "Connection timed out")]
+    service, faults = Channel.service, [OSError(110, "Connection timed out")]
 
-    def fails_once(channel: web._Channel) -> None:
+    def fails_once(channel: Channel) -> None:
         if faults:
             raise faults.pop()
         service(channel)
 
-    monkeypatch.setattr(web._Channel, "service", fails_once)
+    monkeypatch.setattr(Channel, "service", fails_once)
     listener = listen()
     with served(Application(), listener):
         assert ask(listener, closing(post(0))) == b""
@@ -475,7 +510,9 @@ def test_who_is_silent_between_two_requests_is_not_late() -> None:
         assert read_all(client).endswith(b"read 0")
 
 
-def test_where_all_connections_are_taken_those_that_have_sent_longest_make_room() -> None:
+def test_where_all_connections_are_taken_those_that_have_sent_longest_make_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     listener = listen()
     limits = Limits(connections=10)
     with served(Application(), listener, limits=limits), ExitStack() as stack:
@@ -484,6 +521,65 @@ def test_where_all_connections_are_taken_those_that_have_sent_longest_make_room(
             each.sendall(b"POST / HTTP/1.1\r\n")
         assert ask(listener, closing(post(5)) + b"12345").endswith(b"read 5")
         assert read_all(slow[0]) == b""
+    assert [record.getMessage() for record in caplog.records] == [
+        "all connections (limits.connections: 10) are taken; who is waited for longest is closed"
+    ]
+
+
+def test_who_does_not_take_an_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_TAKE_SEC", 0.05)
+    listener = listen()
+    with served(Application(), listener) as server, connect(listener) as client:
+        client.sendall(post(0, "/large"))
+        wait_for(lambda: server.connections == 1 and not server.has_connections(), "the server to close its end")
+        assert not is_whole(client)
+
+
+def test_where_all_connections_are_taken_those_that_take_no_answer_make_room() -> None:
+    listener = listen()
+    with served(Application(), listener, limits=Limits(connections=10)), ExitStack() as stack:
+        deaf = [stack.enter_context(connect(listener)) for _ in range(20)]
+        for each in deaf:
+            each.sendall(post(0, "/large"))
+        assert ask(listener, closing(post(5)) + b"12345").endswith(b"read 5")
+        assert not is_whole(deaf[0])
+
+
+def is_whole(client: socket.socket) -> bool:
+    """Whether all of the answer to /large comes."""
+    taken = 0
+    with suppress(ConnectionError):
+        while taken < LARGE and (part := client.recv(65536)):
+            taken += len(part)
+    return taken >= LARGE
+
+
+def test_of_bodies_that_are_too_much_together_those_that_began_first_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web, "_UNFINISHED_BYTES", 0)  # twice the size of one body stays
+    listener = listen()
+    with served(Application(), listener), ExitStack() as stack:
+        clients = [stack.enter_context(connect(listener)) for _ in range(3)]
+        for client in clients:
+            client.sendall(closing(post(LIMIT)) + b"x" * (LIMIT - 1))
+        assert read_all(clients[0]) == b""
+        for client in clients[1:]:
+            client.sendall(b"x")
+            assert read_all(client).endswith(f"read {LIMIT}".encode())
+
+
+def test_there_are_no_more_connections_than_files_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (266, 1024))
+    listener = listen()
+    with served(Application(), listener) as server, ExitStack() as stack:
+        server.set_limits(LIMIT, Limits(connections=500))
+        silent = [stack.enter_context(connect(listener)) for _ in range(20)]
+        assert ask(listener, closing(post(5)) + b"12345").endswith(b"read 5")
+        assert read_all(silent[0]) == b""
+    assert "limits.connections: 10 of 500; for more raise LimitNOFILE=" in caplog.text
 
 
 def test_limits_that_are_set_later_hold_for_who_is_connected() -> None:
