@@ -40,6 +40,7 @@ _FIGURES = pytest.StashKey[list[str]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-runs", type=int, default=10, help="how often the daemon is killed at a random moment")
     parser.addoption("--cuts", type=int, default=6, help="at how many of its calls a sync is ended; 0: at each")
+    parser.addoption("--swaps", type=int, default=40, help="how often a release is changed below a reader")
     parser.addoption("--all-variants", action="store_true", help="run each test with both strategies and both releases")
     parser.addoption("--no-skips", action="store_true", help="a system test that cannot run here is a failure")
 
@@ -71,6 +72,12 @@ def _variant_of(item: pytest.Item) -> str:
 @pytest.fixture
 def cuts(request: pytest.FixtureRequest) -> int:
     wanted: int = request.config.getoption("--cuts")
+    return wanted
+
+
+@pytest.fixture
+def swaps(request: pytest.FixtureRequest) -> int:
+    wanted: int = request.config.getoption("--swaps")
     return wanted
 
 

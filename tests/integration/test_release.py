@@ -16,8 +16,6 @@ from tests.engine import DEPLOY_FAILED, MISCONFIGURED, REFUSED, TRY_AGAIN, Run, 
 from tests.remote import Remote, git, git_environment
 from tests.strategies import Host, both_strategies, copy_of
 
-SWAPS = 200
-
 
 @pytest.fixture(scope="session")
 def first_remote(tmp_path_factory: pytest.TempPathFactory) -> Remote:
@@ -825,9 +823,9 @@ def numbered_commits(remote: Remote, count: int) -> list[str]:
     return git(remote.bare, "rev-list", "--reverse", remote.branch).split()
 
 
-@pytest.mark.timeout(900)  # twice as many runs of the engine, beside others on a machine with one core
-def test_a_reader_sees_whole_trees_alone_during_many_swaps(host: Host, remote: Remote) -> None:
-    revisions = numbered_commits(remote, SWAPS + 1)
+@pytest.mark.timeout(900)  # for --swaps=200, beside others on a machine with one core
+def test_a_reader_sees_whole_trees_alone_during_many_swaps(host: Host, remote: Remote, swaps: int) -> None:
+    revisions = numbered_commits(remote, swaps + 1)
     host.environment |= {"GITOPSD_KEEP": "2", "GITOPSD_DEPLOY": ""}
     host.synced()
     host.synced(GITOPSD_REVISION=revisions[0])
@@ -835,7 +833,7 @@ def test_a_reader_sees_whole_trees_alone_during_many_swaps(host: Host, remote: R
         for revision in revisions[1:]:
             host.synced(GITOPSD_REVISION=revision)
     assert reader.faults == []
-    assert reader.rounds > SWAPS
-    assert len(reader.seen) > SWAPS / 2
+    assert reader.rounds > swaps
+    assert len(reader.seen) > swaps / 2
     assert len(host.releases) == 2
     host.is_in_order()

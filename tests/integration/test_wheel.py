@@ -33,8 +33,11 @@ def wheel(tmp_path: Path) -> Path:
 def environment(tmp_path: Path, wheel: Path) -> Path:
     """Where the commands of an environment are that holds the wheel and what it needs."""
     place = tmp_path / "environment"
-    pip = f"{place}/bin/python -m pip --disable-pip-version-check install --quiet".split()
-    for command in ([sys.executable, "-m", "venv", str(place)], [*pip, str(wheel)]):
+    pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python"), "--disable-pip-version-check"]
+    for command in (
+        [sys.executable, "-m", "venv", "--without-pip", str(place)],
+        [*pip, "install", "--quiet", "--no-compile", str(wheel)],
+    ):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return place / "bin"
