@@ -129,13 +129,11 @@ def origin_of(path: Path) -> str:
 
 
 def _ask_origin(path: Path) -> str | None:
-    """As origin_of; None if git was ended before it could say."""
+    """As origin_of; None if git could not say."""
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(path / ".git" / "config"), "--get", "remote.origin.url")
     ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
-    if ended.exit_code is None:
-        return None
-    return url.strip() if ended.exit_code == 0 else ""
+    return {0: url.strip(), 1: ""}.get(-1 if ended.exit_code is None else ended.exit_code)
 
 
 def _branch(git_dir: Path) -> str:

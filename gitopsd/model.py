@@ -1,4 +1,4 @@
-"""The values that cross borders: frozen, without behaviour.
+"""The values that cross borders, without behaviour.
 
 Named tuples: each start of the program would spend two milliseconds for every dataclass.
 """

@@ -234,7 +234,7 @@ run_rest() {
 # What falcon, waitress, jsonschema and the others have to do with: not the store, the sync or the providers, which need
 # none of them. Whole systems are Debian 12, which has these versions.
 run_oldest() {
-    PIP_NO_COMPILE=1 scripts/bootstrap.sh --venv .venv-oldest --extra pytest --constraint tests/oldest.txt || return
+    PIP_COMPILE=0 scripts/bootstrap.sh --venv .venv-oldest --extra pytest --constraint tests/oldest.txt || return
     # The other pass's record of failed tests stays for --last-failed.
     run_pytest .venv-oldest -p no:cacheprovider \
         tests/unit/test_{cli_output,config,daemon,keys,lock,notify,receiver,rounds,runner}*.py \
@@ -430,7 +430,7 @@ run_tests() {
 main() {
     parse_arguments "$@"
     if ((${#system_paths[@]})); then install_tools; fi
-    PIP_NO_COMPILE=1 scripts/bootstrap.sh --extra test # most of it is never imported
+    PIP_COMPILE=0 scripts/bootstrap.sh --extra test # most of it is never imported
     if ((${#system_paths[@]})); then start_making_roots; fi
     if ((${#paths[@]})); then fetch_registry; fi
     check_code

@@ -22,14 +22,19 @@ _LOOP_SEC = 0.5
 _LOOK_SEC = 0.25
 _LOOK_SEC_WHEN_FULL = 0.05
 _HONEST_SEC = 0.5
-_ROOM = 10
-"""Where all connections are taken, a tenth at a look: so all of them are, by the time that an honest one needs."""
+_LOOKS_TO_CHANGE = 10
+"""Where all connections are taken, a tenth is closed at a look: all can change in the time that an honest one needs."""
 
 _SILENT_SEC = 60.0
 _UNFINISHED_BYTES = 64 * 1024 * 1024
 _OTHER_FILES = 256
+_LEAST = 10
 _CHANNEL_TIMEOUT_SEC = 30
 Works = Sequence[Callable[[], object]]
+
+_HEAD_BYTES = 32 * 1024
+_RECEIVE_BYTES = 128 * 1024
+"""A large body arrives in few rounds: in each of them all others have their turn."""
 
 _SEND_BYTES = 18000
 """Answers are small: one `send` for head and body, not one each and the interpreter lock to and fro between."""
@@ -63,10 +68,10 @@ def _serve(channel: HTTPChannel) -> None:
 def _possible(connections: int) -> int:
     """So many of these connections as there may be open files, beside large bodies and what else is open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
+    return connections if soft == resource.RLIM_INFINITY else max(_LEAST, min(connections, soft - _OTHER_FILES))
 
 
-def _is_said(record: logging.LogRecord) -> bool:
+def _may_be_logged(record: logging.LogRecord) -> bool:
     """waitress names the path of a request that came to nothing, and that may end with a token.
 
     And where all connections are taken, it says so with each one that comes and goes; we say it now and then.
@@ -94,7 +99,7 @@ class WebServer:
         `answered` is called once their answers are on their way.
         """
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a burst is no fault
-        logging.getLogger("waitress").addFilter(_is_said)
+        logging.getLogger("waitress").addFilter(_may_be_logged)
         self._map: dict[int, Any] = {}
         self._arrived = _Arrived()
         self._serve = serve
@@ -108,9 +113,9 @@ class WebServer:
                 sockets=of_one_family,
                 # For tests, waitress says; it is the way to have no threads of its own.
                 _dispatcher=self._arrived,  # type: ignore[arg-type] # of which it calls no more than there is
-                connection_limit=_possible(limits.connections),
+                recv_bytes=_RECEIVE_BYTES,
+                max_request_header_size=_HEAD_BYTES,
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
-                max_request_body_size=max_body + 1,  # waitress refuses from this size on, declared or chunked
                 ident="gitopsd",
                 clear_untrusted_proxy_headers=False,
             )
@@ -122,9 +127,9 @@ class WebServer:
         for listener in self._map.values():
             if isinstance(listener, BaseWSGIServer):
                 listener.channel_class = self._open_channel  # type: ignore[assignment] # it is only called
-        self._max_body = max_body
-        self._limits = limits
-        self._most_connections = _possible(limits.connections)
+        self._listening = len(self._map)
+        self._set_limits(max_body, limits)
+        self._answering_sec = 0.0
         self._looked_at = 0.0
         self._silent_until = 0.0
         self._draining = threading.Event()
@@ -144,14 +149,19 @@ class WebServer:
 
     def set_limits(self, max_body: int, limits: Limits) -> None:
         """From now on refuse bodies that are larger, and go by these limits."""
+        self._set_limits(max_body, limits)
+        if self._most_connections < limits.connections:
+            _log.warning(
+                "limits.connections: %d of %d; for more raise LimitNOFILE=", self._most_connections, limits.connections
+            )
+
+    def _set_limits(self, max_body: int, limits: Limits) -> None:
         self._max_body = max_body
         self._limits = limits
-        self._most_connections = most = _possible(limits.connections)
-        if most < limits.connections:
-            _log.warning("limits.connections: %d of %d; for more raise LimitNOFILE=", most, limits.connections)
+        self._most_connections = _possible(limits.connections)
         for server in self._servers:
-            server.adj.max_request_body_size = max_body + 1
-            server.adj.connection_limit = most
+            server.adj.max_request_body_size = max_body + 1  # waitress refuses from this size on, declared or chunked
+            server.adj.connection_limit = self._listening + self._most_connections  # it counts what listens, too
 
     def is_alive(self) -> bool:
         """Whether the loop runs."""
@@ -181,7 +191,7 @@ class WebServer:
 
     def _open_channel(self, *arguments: Any, **more: Any) -> Channel:
         self.connections += 1
-        return Channel(*arguments, **more)
+        return Channel(*arguments, clock=self._heard_sec, **more)
 
     def _loop(self) -> None:
         give_up_at = None
@@ -192,8 +202,8 @@ class WebServer:
             wasyncore.loop(timeout=patience_sec, map=self._map, use_poll=True, count=1)
             if self.connections > connections:
                 self._accept_more()
-            self._close_slow_ones(time.monotonic())
             has_answered = self._answer()
+            self._keep_limits()
             self.moves += 1
             if self._asked_to_leave.is_set():
                 self._asked_to_leave.clear()
@@ -226,53 +236,55 @@ class WebServer:
             return False
         begin = time.monotonic()
         self._serve([functools.partial(_serve, channel) for channel in channels])
-        if (taken := time.monotonic() - begin) > _LOOK_SEC:
-            for each in self._channels():
-                each.excuse(taken)
         for channel in channels:
             if channel.connected:
                 channel.handle_write()
         self._answered()
+        self._answering_sec += time.monotonic() - begin
         return True
 
-    def _close_slow_ones(self, now: float) -> None:
-        """Close who takes too long; and where something is used up, also those who have taken longest."""
-        is_full = self._is_full()
+    def _heard_sec(self) -> float:
+        """A clock of seconds that stands still while requests are answered: no one else can be heard then."""
+        return time.monotonic() - self._answering_sec
+
+    def _keep_limits(self) -> None:
+        """Close who takes too long, and where something is used up, who has most of it. Once all have their answers."""
+        is_full, now = self._is_full(), time.monotonic()
         if now - self._looked_at < (_LOOK_SEC_WHEN_FULL if is_full else _LOOK_SEC):
             return
         self._looked_at = now
         for channel in self._channels():
-            channel.look(now)
-            if channel.is_late(self._limits, now):
+            channel.note_untaken()
+            if channel.is_late(self._limits):
                 channel.handle_close()
         if is_full:
             self._make_room(now)
         self._bound_bodies()
 
     def _make_room(self, now: float) -> None:
-        waited_for = [each for each in self._channels() if now - (each.waited_for_since or now) > _HONEST_SEC]
-        waited_for.sort(key=lambda channel: channel.waited_for_since or now)
-        for channel in waited_for[: max(1, self._most_connections // _ROOM)]:
-            channel.handle_close()
-        if waited_for and now > self._silent_until:
+        """The oldest go, whatever they send: a delivery comes, is answered, and needs no more than that."""
+        oldest = sorted(self._channels(), key=lambda channel: channel.connected_at)
+        for channel in oldest[: max(1, self._most_connections // _LOOKS_TO_CHANGE)]:
+            if self._heard_sec() - channel.connected_at > _HONEST_SEC:
+                channel.handle_close()
+        if now > self._silent_until:
             self._silent_until = now + _SILENT_SEC
             _log.warning(
-                "all connections (limits.connections: %d) are taken; who is waited for longest is closed",
-                self._limits.connections,
+                "all %d connections (limits.connections) are taken; the oldest are closed", self._most_connections
             )
 
     def _bound_bodies(self) -> None:
         """Each may be as large as a body may be, and nobody has seen a signature of any of them."""
-        unfinished = [channel for channel in self._channels() if channel.unfinished_bytes]
-        too_much = sum(each.unfinished_bytes for each in unfinished) - max(_UNFINISHED_BYTES, 2 * self._max_body)
-        for channel in sorted(unfinished, key=lambda each: each.began_at):
-            if too_much > 0:
-                too_much -= channel.unfinished_bytes
-                channel.handle_close()
+        largest_first = sorted(self._channels(), key=lambda channel: -channel.unfinished_bytes)
+        too_much = sum(each.unfinished_bytes for each in largest_first) - max(_UNFINISHED_BYTES, 2 * self._max_body)
+        for channel in largest_first:
+            if too_much <= 0:
+                return
+            too_much -= channel.unfinished_bytes
+            channel.handle_close()
 
     def _is_full(self) -> bool:
-        # What else is in the map, as the listeners, counts for waitress, too.
-        return len(self._map) >= self._most_connections
+        return len(self._map) - self._listening >= self._most_connections
 
     def has_connections(self) -> bool:
         """Whether anybody is connected."""

@@ -1,6 +1,7 @@
 """A connection: what has arrived of its request, what of its answer is not taken yet, and since when."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -15,6 +16,8 @@ _TAKE_SEC = 10.0
 """Answers are small: whoever has not taken one by then is not going to."""
 
 _CHUNK_LINE_BYTES = 64 * 1024
+_PART_BYTES = 8192
+_MANY_REQUESTS = 16
 
 
 class _Parser(HTTPRequestParser):
@@ -40,19 +43,25 @@ class Channel(HTTPChannel):
 
     parser_class = _Parser
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
+    def __init__(self, *arguments: Any, clock: Callable[[], float], **more: Any) -> None:
+        """`clock` stands still while nobody can be heard."""
         super().__init__(*arguments, **more)
-        self.began_at = time.monotonic()
-        """When the request that is arriving began; before the first one, the connection."""
+        self._clock = clock
+        self.connected_at = self._began_at = clock()
         self._is_new = True
         self._untaken_since: float | None = None
 
     def received(self, data: bytes) -> bool:
-        """Take what has arrived of a request, or of several."""
+        """Take what has arrived of a request, or of several: of very many, as nobody honest sends, none is answered."""
         if self.request is None and not self._is_new:
-            self.began_at = time.monotonic()
+            self._began_at = self._clock()
         self._is_new = False
-        return bool(super().received(data))
+        for start in range(0, len(data), _PART_BYTES):
+            super().received(data[start : start + _PART_BYTES])
+            if len(self.requests) > _MANY_REQUESTS:
+                self.handle_close()
+                return False
+        return True
 
     def handle_write(self) -> None:
         """Send what can be sent."""
@@ -60,39 +69,24 @@ class Channel(HTTPChannel):
         if not self.total_outbufs_len:
             self._untaken_since = None
 
-    def look(self, now: float) -> None:
+    def note_untaken(self) -> None:
         """Note that an answer is there which was not taken. To be called every now and then."""
         if self.total_outbufs_len and self._untaken_since is None:
-            self._untaken_since = now
-
-    def excuse(self, sec: float) -> None:
-        """The time in which nothing could be read or sent is not to be held against who is at the other end."""
-        self.began_at += sec
-        if self._untaken_since is not None:
-            self._untaken_since += sec
-
-    @property
-    def waited_for_since(self) -> float | None:
-        """Since when nothing can be done before the other end sends or takes more; None if there is something to do."""
-        if self.total_outbufs_len:
-            return self._untaken_since
-        return None if self.requests else self.began_at
+            self._untaken_since = self._clock()
 
     @property
     def unfinished_bytes(self) -> int:
         """How much of a body has arrived whose end has not."""
         return self.request.body_bytes_received if self.request else 0
 
-    def is_late(self, limits: Limits, now: float) -> bool:
-        """Whether a request takes longer to arrive than it may, or an answer to be taken. Between them: as it likes."""
-        if (since := self.waited_for_since) is None:
-            return False
-        if self.total_outbufs_len:
-            return now - since > _TAKE_SEC
-        if self.request is None and not self._is_new:
+    def is_late(self, limits: Limits) -> bool:
+        """Whether an answer takes longer to be taken than it may, or a request to arrive. Between them: as it likes."""
+        if self._untaken_since is not None:
+            return self._clock() - self._untaken_since > _TAKE_SEC
+        if self.requests or (self.request is None and not self._is_new):
             return False
         has_head = self.request is not None and self.request.headers_finished
-        return now - since > limits.header_time_sec + (limits.body_time_sec if has_head else 0.0)
+        return self._clock() - self._began_at > limits.header_time_sec + (limits.body_time_sec if has_head else 0.0)
 
     def is_in_use(self) -> bool:
         """Whether it is owed an answer: a request has begun to arrive, or is on its way from who has just connected."""

@@ -305,17 +305,17 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     return Looks(monkeypatch)
 
 
-def test_the_next_look_asks_git_about_nothing_but_what_is_new(root: Path, looks: Looks) -> None:
+def test_the_next_look_asks_git_about_nothing_but_what_is_new_or_gave_no_answer(root: Path, looks: Looks) -> None:
     blog = checkout(root / "blog")
     (checkout(root / "broken") / ".git" / "config").write_text("[remote")
     first = looks.take(config(root))
     assert looks.asked == ["blog", "broken"]
 
-    assert (looks.take(config(root)), looks.asked) == (first, [])
+    assert (looks.take(config(root)), looks.asked) == (first, ["broken"])
 
     shop = checkout(root / "shop")
     found = looks.take(config(root))
-    assert looks.asked == ["shop"]
+    assert looks.asked == ["broken", "shop"]
     assert found.repos == {"blog": discovered("blog", blog), "shop": discovered("shop", shop)}
     assert found.problems == first.problems == find_repos(config(root)).problems
 
