@@ -33,7 +33,7 @@ _CHANNEL_TIMEOUT_SEC = 30
 Works = Sequence[Callable[[], object]]
 
 _HEAD_BYTES = 32 * 1024
-_RECEIVE_BYTES = 128 * 1024
+_RECEIVE_BYTES = 64 * 1024
 """A large body arrives in few rounds: in each of them all others have their turn."""
 
 _SEND_BYTES = 18000
