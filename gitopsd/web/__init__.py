@@ -27,6 +27,7 @@ _LOOKS_TO_CHANGE = 10
 
 _SILENT_SEC = 60.0
 _UNFINISHED_BYTES = 64 * 1024 * 1024
+_SMALL_BYTES = 64 * 1024
 _OTHER_FILES = 256
 _LEAST = 10
 _CHANNEL_TIMEOUT_SEC = 30
@@ -113,7 +114,6 @@ class WebServer:
                 sockets=of_one_family,
                 # For tests, waitress says; it is the way to have no threads of its own.
                 _dispatcher=self._arrived,  # type: ignore[arg-type] # of which it calls no more than there is
-                recv_bytes=_RECEIVE_BYTES,
                 max_request_header_size=_HEAD_BYTES,
                 channel_timeout=_CHANNEL_TIMEOUT_SEC,
                 ident="gitopsd",
@@ -161,6 +161,7 @@ class WebServer:
         self._most_connections = _possible(limits.connections)
         for server in self._servers:
             server.adj.max_request_body_size = max_body + 1  # waitress refuses from this size on, declared or chunked
+            server.adj.recv_bytes = max(8192, min(_RECEIVE_BYTES, _UNFINISHED_BYTES // self._most_connections))
             server.adj.connection_limit = self._listening + self._most_connections  # it counts what listens, too
 
     def is_alive(self) -> bool:
@@ -190,8 +191,9 @@ class WebServer:
         wasyncore.close_all(self._map)
 
     def _open_channel(self, *arguments: Any, **more: Any) -> Channel:
+        channel = Channel(*arguments, clock=self._heard_sec, **more)
         self.connections += 1
-        return Channel(*arguments, clock=self._heard_sec, **more)
+        return channel
 
     def _loop(self) -> None:
         give_up_at = None
@@ -249,15 +251,15 @@ class WebServer:
 
     def _keep_limits(self) -> None:
         """Close who takes too long, and where something is used up, who has most of it. Once all have their answers."""
-        is_full, now = self._is_full(), time.monotonic()
-        if now - self._looked_at < (_LOOK_SEC_WHEN_FULL if is_full else _LOOK_SEC):
+        now = time.monotonic()
+        if now - self._looked_at < (_LOOK_SEC_WHEN_FULL if self._is_full() else _LOOK_SEC):
             return
         self._looked_at = now
         for channel in self._channels():
             channel.note_untaken()
             if channel.is_late(self._limits):
                 channel.handle_close()
-        if is_full:
+        if self._is_full():
             self._make_room(now)
         self._bound_bodies()
 
@@ -274,14 +276,15 @@ class WebServer:
             )
 
     def _bound_bodies(self) -> None:
-        """Each may be as large as a body may be, and nobody has seen a signature of any of them."""
-        largest_first = sorted(self._channels(), key=lambda channel: -channel.unfinished_bytes)
-        too_much = sum(each.unfinished_bytes for each in largest_first) - max(_UNFINISHED_BYTES, 2 * self._max_body)
-        for channel in largest_first:
-            if too_much <= 0:
-                return
-            too_much -= channel.unfinished_bytes
-            channel.handle_close()
+        """Each may be as large as a body may be, and nobody has seen a signature of any of them. Small ones go last."""
+        channels = self._channels()
+        too_much = sum(each.unfinished_bytes for each in channels) - max(_UNFINISHED_BYTES, 2 * self._max_body)
+        if too_much <= 0:
+            return
+        for channel in sorted(channels, key=lambda each: (each.unfinished_bytes < _SMALL_BYTES, each.began_at)):
+            if too_much > 0:
+                too_much -= channel.unfinished_bytes
+                channel.handle_close()
 
     def _is_full(self) -> bool:
         return len(self._map) - self._listening >= self._most_connections
