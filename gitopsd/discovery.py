@@ -133,7 +133,7 @@ def _ask_origin(path: Path) -> str | None:
     # Reading the file, not asking the repository: git refuses to speak about a checkout that another user owns.
     argv = ("git", "config", "--file", str(path / ".git" / "config"), "--get", "remote.origin.url")
     ended, url = process.output_of(argv, environment=_ENVIRONMENT, timeout_sec=_GIT_SEC)
-    return {0: url.strip(), 1: ""}.get(-1 if ended.exit_code is None else ended.exit_code)
+    return url.strip() if ended.exit_code in (0, 1) else None  # 1: it has none
 
 
 def _branch(git_dir: Path) -> str:

@@ -14,7 +14,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
 from gitopsd.settings import Limits
-from gitopsd.web.channel import Channel
+from gitopsd.web.channel import PART_BYTES, Channel
 
 _log = logging.getLogger(__name__)
 _DRAIN_SEC = 10.0
@@ -29,7 +29,7 @@ _SILENT_SEC = 60.0
 _UNFINISHED_BYTES = 64 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
 _OTHER_FILES = 256
-_LEAST = 10
+_LEAST_CONNECTIONS = 10
 _CHANNEL_TIMEOUT_SEC = 30
 Works = Sequence[Callable[[], object]]
 
@@ -69,7 +69,11 @@ def _serve(channel: HTTPChannel) -> None:
 def _possible(connections: int) -> int:
     """So many of these connections as there may be open files, beside large bodies and what else is open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return connections if soft == resource.RLIM_INFINITY else max(_LEAST, min(connections, soft - _OTHER_FILES))
+    return (
+        connections
+        if soft == resource.RLIM_INFINITY
+        else max(_LEAST_CONNECTIONS, min(connections, soft - _OTHER_FILES))
+    )
 
 
 def _may_be_logged(record: logging.LogRecord) -> bool:
@@ -161,7 +165,7 @@ class WebServer:
         self._most_connections = _possible(limits.connections)
         for server in self._servers:
             server.adj.max_request_body_size = max_body + 1  # waitress refuses from this size on, declared or chunked
-            server.adj.recv_bytes = max(8192, min(_RECEIVE_BYTES, _UNFINISHED_BYTES // self._most_connections))
+            server.adj.recv_bytes = max(PART_BYTES, min(_RECEIVE_BYTES, _UNFINISHED_BYTES // self._most_connections))
             server.adj.connection_limit = self._listening + self._most_connections  # it counts what listens, too
 
     def is_alive(self) -> bool:

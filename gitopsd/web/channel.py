@@ -15,7 +15,9 @@ _TAKE_SEC = 10.0
 """Answers are small: whoever has not taken one by then is not going to."""
 
 _LINE_BYTES = 64 * 1024
-_PART_BYTES = 8192
+PART_BYTES = 8192
+"""So much is read at once of what is looked through, and of anything at the least."""
+
 _MANY_REQUESTS = 16
 
 
@@ -43,7 +45,7 @@ class _Parser(HTTPRequestParser):
 
     def _is_mostly_framing(self, body: ChunkedReceiver) -> bool:
         line = len(body.control_line) + len(body.trailer)  # waitress looks through all of it with each part
-        return line > _LINE_BYTES or self.body_bytes_received > 2 * len(body) + _PART_BYTES
+        return line > _LINE_BYTES or self.body_bytes_received > 2 * len(body) + PART_BYTES
 
 
 class Channel(HTTPChannel):
@@ -62,7 +64,7 @@ class Channel(HTTPChannel):
     def recv(self, buffer_size: int) -> bytes:
         """Much at once is read of a body of known length alone; what else comes is looked through."""
         body = self.request.body_rcv if self.request else None
-        most = max(_PART_BYTES, body.remain) if isinstance(body, FixedStreamReceiver) else _PART_BYTES
+        most = max(PART_BYTES, body.remain) if isinstance(body, FixedStreamReceiver) else PART_BYTES
         return bytes(super().recv(min(buffer_size, most)))
 
     def received(self, data: bytes) -> bool:

@@ -738,16 +738,11 @@ def test_what_is_known_already_is_not_written_again(desk: Desk, monkeypatch: pyt
     assert desk.wanted_by(push("blog", "")) == ["blog"]
 
 
-def test_a_store_that_takes_no_note_loses_no_delivery(desk: Desk, tmp_path: Path) -> None:
-    desk.store = DeafStore(path_in(tmp_path), lambda: NOW)
-    recorded = desk.record(push())
-    assert (recorded.decision, recorded.jobs) == (Decision.ACCEPTED, (1,))
-    assert desk.store.due() == ["blog"]
-    assert desk.remotes() is None
-
-
-def test_a_store_whose_notes_cannot_be_read_any_more_loses_no_delivery(desk: Desk, tmp_path: Path) -> None:
-    desk.store = DazedStore(path_in(tmp_path), lambda: NOW)
+@pytest.mark.parametrize("store", [DeafStore, DazedStore])
+def test_a_store_whose_notes_cannot_be_written_or_read_loses_no_delivery(
+    desk: Desk, tmp_path: Path, store: type[Store]
+) -> None:
+    desk.store = store(path_in(tmp_path), lambda: NOW)
     recorded = desk.record(push())
     assert (recorded.decision, recorded.jobs) == (Decision.ACCEPTED, (1,))
     assert desk.store.due() == ["blog"]
