@@ -69,11 +69,9 @@ def _serve(channel: HTTPChannel) -> None:
 def _possible(connections: int) -> int:
     """So many of these connections as there may be open files, beside large bodies and what else is open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        connections
-        if soft == resource.RLIM_INFINITY
-        else max(_LEAST_CONNECTIONS, min(connections, soft - _OTHER_FILES))
-    )
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(_LEAST_CONNECTIONS, min(connections, soft - _OTHER_FILES))
 
 
 def _may_be_logged(record: logging.LogRecord) -> bool:
